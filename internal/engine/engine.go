@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"quantumharvest/internal/feed"
+	"quantumharvest/internal/position"
+	"quantumharvest/kernel"
+)
+
+// Engine turns inputs into proposals. Make one with New.
+type Engine struct {
+	opts   Options
+	clock  feed.Clock
+	in     *inbox
+	buf    []feed.Event
+	est    *kernel.Estimator
+	book   *position.Book
+	filter map[position.Symbol]bool // nil: every symbol is covered
+
+	symbols map[position.Symbol]*symbol
+	order   []*symbol // by name: batches, logs and tests are stable
+	dirty   []*symbol
+
+	// Positions that arrive before the durable memory was read wait here: the book must know stored episodes and
+	// extremes before it meets the live ones.
+	restored bool
+	waiting  []feed.Snapshot
+
+	now       time.Time // of the step under way
+	started   time.Time
+	nextBeat  time.Time
+	nextCycle time.Time
+	lastCycle cycleCounts
+
+	fence     int64
+	wantFence bool
+
+	met    *Metrics
+	counts counts
+
+	mu       sync.Mutex // guards what other goroutines read
+	universe []position.Symbol
+	status   Status
+}
+
+// New checks the options and returns an engine that has seen nothing yet.
+func New(opts Options) (*Engine, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	est, err := kernel.NewEstimator(opts.Market)
+	if err != nil {
+		return nil, fmt.Errorf("engine: market-state parameters: %w", err)
+	}
+	for _, v := range []interface{ Validate() error }{opts.Stops, opts.Harvest, opts.Gate} {
+		if err := v.Validate(); err != nil {
+			return nil, fmt.Errorf("engine: parameters: %w", err)
+		}
+	}
+	if opts.Window < est.Required() {
+		return nil, fmt.Errorf("engine: a window of %d closes is too short: market state needs %d (MARKETSTATE_WINDOW_SIZE)", opts.Window, est.Required())
+	}
+	e := &Engine{
+		opts:      opts,
+		clock:     opts.Clock,
+		in:        newInbox(),
+		est:       est,
+		book:      position.NewBook(),
+		symbols:   make(map[position.Symbol]*symbol),
+		wantFence: true,
+		met:       opts.Metrics,
+	}
+	if e.clock == nil {
+		e.clock = feed.Wall{}
+	}
+	if e.met == nil {
+		e.met = NewMetrics(nil)
+	}
+	if len(opts.Symbols) > 0 {
+		e.filter = make(map[position.Symbol]bool, len(opts.Symbols))
+		for _, s := range opts.Symbols {
+			e.filter[s] = true
+			e.symbol(s)
+		}
+	}
+	for _, s := range opts.StateSymbols {
+		e.symbol(s).produces = true
+	}
+	e.refreshUniverse()
+	return e, nil
+}
+
+// Offer hands over one event. It never blocks and may be called from any goroutine: it is a feed.Sink.
+func (e *Engine) Offer(ev feed.Event) { e.in.put(ev) }
+
+// Wake is signalled when something was offered since the last step.
+func (e *Engine) Wake() <-chan struct{} { return e.in.wake }
+
+// Symbols are the ones market data is wanted for: those of open positions and those configured. It may be called from
+// any goroutine; the slice is the caller's to read, never to change.
+func (e *Engine) Symbols() []position.Symbol {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.universe
+}
+
+// NextBeat is when Step wants to be called at the latest.
+func (e *Engine) NextBeat() time.Time { return e.nextBeat }
+
+// symbol returns the state of one instrument, made where it is new.
+func (e *Engine) symbol(name position.Symbol) *symbol {
+	if s, ok := e.symbols[name]; ok {
+		return s
+	}
+	s := &symbol{name: name, series: feed.NewSeries(e.opts.Window), covered: e.filter == nil || e.filter[name]}
+	e.symbols[name] = s
+	i, _ := slices.BinarySearchFunc(e.order, name, func(s *symbol, name position.Symbol) int {
+		return compareSymbols(s.name, name)
+	})
+	e.order = slices.Insert(e.order, i, s)
+	return s
+}
+
+func compareSymbols(a, b position.Symbol) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+func (e *Engine) touch(s *symbol) {
+	if !s.dirty {
+		s.dirty = true
+		e.dirty = append(e.dirty, s)
+	}
+}
+
+// Step takes in what was offered, evaluates what moved (everything, when a beat is due) and returns what is to be
+// written now: nothing where mayWrite is false, in which case the wish stands until the next step.
+func (e *Engine) Step(now time.Time, mayWrite bool) Work {
+	begin := now
+	e.keepTime(now)
+
+	events, merged := e.in.take(e.buf)
+	e.counts.merged += merged
+	e.met.mergedTicks.Add(float64(merged))
+	for _, ev := range events {
+		e.take(ev)
+	}
+	clear(events)
+	e.buf = events
+
+	beat := !now.Before(e.nextBeat)
+	if beat {
+		for _, s := range e.order {
+			if s.open && s.covered {
+				e.evaluate(s)
+				s.beatDue = s.evaluated
+			}
+		}
+		e.nextBeat = now.Truncate(e.opts.Heartbeat).Add(e.opts.Heartbeat)
+	} else {
+		for _, s := range e.dirty {
+			if s.open && s.covered {
+				e.evaluate(s)
+			}
+		}
+	}
+	for _, s := range e.dirty {
+		s.dirty = false
+	}
+	e.dirty = e.dirty[:0]
+
+	var work Work
+	if mayWrite && e.restored {
+		work = e.collect(now)
+	}
+	if !now.Before(e.nextCycle) {
+		e.reportCycle(now)
+		work.Audit = e.restored && mayWrite
+		e.nextCycle = now.Truncate(e.opts.Cycle).Add(e.opts.Cycle)
+	}
+	if beat {
+		e.Snapshot(now)
+		e.met.stepSeconds.Observe(time.Since(begin).Seconds())
+	}
+	return work
+}
+
+// keepTime notes the moment and survives a wall clock that jumps: a beat that would lie further ahead than one
+// interval is pulled back.
+func (e *Engine) keepTime(now time.Time) {
+	if e.started.IsZero() {
+		e.started = now
+		e.nextBeat = now
+		e.nextCycle = now.Truncate(e.opts.Cycle).Add(e.opts.Cycle)
+	}
+	if now.Round(0).Before(e.now.Round(0)) {
+		e.met.clockSteps.Inc()
+	}
+	if e.nextBeat.Round(0).Sub(now.Round(0)) > e.opts.Heartbeat {
+		e.nextBeat = now
+	}
+	if e.nextCycle.Round(0).Sub(now.Round(0)) > e.opts.Cycle {
+		e.nextCycle = now
+	}
+	e.now = now
+}
+
+// elapsed is the engine's own monotonic seconds, on which the gate measures ages.
+func (e *Engine) elapsed(now time.Time) float64 { return now.Sub(e.started).Seconds() }
+
+func (e *Engine) refreshUniverse() {
+	universe := make([]position.Symbol, 0, len(e.order))
+	for _, s := range e.order {
+		if s.open || s.produces || e.filter[s.name] {
+			universe = append(universe, s.name)
+		}
+	}
+	e.mu.Lock()
+	e.universe = universe
+	e.mu.Unlock()
+}

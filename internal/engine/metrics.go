@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"quantumharvest/internal/feed"
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+)
+
+// resultError is the result label of a write whose whole batch failed; the others are store outcomes.
+const resultError = "error"
+
+// maxRefusedSymbols bounds the label of refusals per symbol: whoever writes garbage under ever new names fills one
+// shared series, not the memory.
+const maxRefusedSymbols = 10_000
+
+// Metrics are the publisher's own figures, for the port of the publisher.
+type Metrics struct {
+	publishes       *prometheus.CounterVec
+	beats           *prometheus.CounterVec
+	closes          *prometheus.CounterVec
+	produced        *prometheus.CounterVec
+	outages         *prometheus.CounterVec
+	refusals        *prometheus.CounterVec
+	symbolRefusals  *prometheus.CounterVec
+	limited         prometheus.Counter
+	evaluations     prometheus.Counter
+	mergedTicks     prometheus.Counter
+	auditMismatches prometheus.Counter
+	clockSteps      prometheus.Counter
+	cycles          prometheus.Counter
+	roundTrips      prometheus.Counter
+	sideErrors      prometheus.Counter
+	stepSeconds     prometheus.Histogram
+	openPositions   prometheus.Gauge
+	uncovered       prometheus.Gauge
+	advised         prometheus.Gauge
+	fenced          prometheus.Gauge
+
+	refused map[position.Symbol]bool
+}
+
+// NewMetrics makes the figures and registers them where reg is not nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	m := &Metrics{
+		publishes:       vec("quantum_harvest_publish_total", "Full publishes of a proposal, by result; only done wrote something.", "result"),
+		beats:           vec("quantum_harvest_heartbeat_total", "Heartbeats of a proposal, by result; only done wrote something.", "result"),
+		closes:          vec("quantum_harvest_close_total", "Closing records of ended episodes, by result.", "result"),
+		produced:        vec("quantum_harvest_produced_total", "Market states and stops written under their own keys, by result.", "result"),
+		outages:         vec("quantum_harvest_source_outages_total", "Times an input source was reported unreadable.", "source"),
+		refusals:        vec("quantum_harvest_refusals_total", "Inputs that were refused, by reason.", "reason"),
+		symbolRefusals:  vec("quantum_harvest_symbol_refusals_total", "Inputs that were refused, by symbol and reason.", "symbol", "reason"),
+		limited:         counter("quantum_harvest_publish_rate_limited_total", "Evaluations whose full publish the gate held back."),
+		evaluations:     counter("quantum_harvest_evaluations_total", "Evaluations of open positions."),
+		mergedTicks:     counter("quantum_harvest_merged_ticks_total", "Price ticks replaced by a newer one before they were looked at."),
+		auditMismatches: counter("quantum_harvest_audit_mismatches_total", "Proposals found changed by someone else when read back."),
+		clockSteps:      counter("quantum_harvest_clock_steps_total", "Times the wall clock was seen to step back."),
+		cycles:          counter("quantum_harvest_cycles_total", "Publish cycles reported."),
+		roundTrips:      counter("quantum_harvest_store_round_trips_total", "Round trips to the store for writing."),
+		sideErrors:      counter("quantum_harvest_side_write_errors_total", "Writes of which the expected set or a stream could not be changed."),
+		openPositions:   gauge("quantum_harvest_publisher_open_positions", "Open positions the publisher knows."),
+		uncovered:       gauge("quantum_harvest_uncovered_positions", "Open positions outside SYMBOLS: nobody advises them."),
+		advised:         gauge("quantum_harvest_advised_positions", "Open positions with advice."),
+		fenced:          gauge("quantum_harvest_fenced_positions", "Open positions that another publisher holds."),
+		stepSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "quantum_harvest_cycle_seconds", Help: "Time to evaluate every open position at a beat.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10), NativeHistogramBucketFactor: 1.1,
+		}),
+		refused: make(map[position.Symbol]bool),
+	}
+	for _, o := range []store.Outcome{store.Done, store.Fenced, store.Failed, resultError} {
+		m.publishes.WithLabelValues(string(o))
+	}
+	for _, o := range []store.Outcome{store.Done, store.Missing, store.Incomplete, store.Superseded, store.Fenced, store.Failed, resultError} {
+		m.beats.WithLabelValues(string(o))
+	}
+	for _, o := range []store.Outcome{store.Done, store.OtherEpisode, store.Failed} {
+		m.closes.WithLabelValues(string(o))
+	}
+	for _, r := range feed.Reasons {
+		m.refusals.WithLabelValues(string(r))
+	}
+	if reg != nil {
+		reg.MustRegister(m.publishes, m.beats, m.closes, m.produced, m.outages, m.refusals, m.symbolRefusals, m.limited,
+			m.evaluations, m.mergedTicks, m.auditMismatches, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.stepSeconds, m.openPositions,
+			m.uncovered, m.advised, m.fenced)
+	}
+	return m
+}
+
+func (m *Metrics) countRefusal(r feed.Refusal) {
+	m.refusals.WithLabelValues(string(r.Reason)).Inc()
+	label := r.Symbol
+	switch {
+	case label == "":
+		label = "_none"
+	case m.refused[label]:
+	case len(m.refused) >= maxRefusedSymbols:
+		label = "_other"
+	default:
+		m.refused[label] = true
+	}
+	m.symbolRefusals.WithLabelValues(string(label), string(r.Reason)).Inc()
+}
+
+func (m *Metrics) positions(st Status) {
+	m.openPositions.Set(float64(st.Open))
+	m.uncovered.Set(float64(st.Uncovered))
+	m.advised.Set(float64(st.Advised))
+	fenced := 0
+	for _, s := range st.Symbols {
+		if s.Open && s.Fenced {
+			fenced++
+		}
+	}
+	m.fenced.Set(float64(fenced))
+}

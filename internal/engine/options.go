@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"quantumharvest/internal/feed"
+	"quantumharvest/internal/position"
+	"quantumharvest/kernel"
+)
+
+// Options say how an engine works. Every duration is > 0.
+type Options struct {
+	Heartbeat     time.Duration // between beats, whole seconds: a beat falls just after a multiple of it
+	Cycle         time.Duration // between cycle reports and read-back audits (PUBLISH_INTERVAL_SEC)
+	MarketStale   time.Duration // market input older than this is stale
+	PositionStale time.Duration // position input older than this is stale
+	ProduceEvery  time.Duration // between produced market states and stops of one symbol; their TTL is 10 times this
+	Window        int           // closes kept per symbol; at least what the market-state kernel requires
+
+	Market  kernel.MarketParams
+	Stops   kernel.StopParams
+	Harvest kernel.HarvestParams
+	Gate    kernel.GateParams
+
+	Symbols      []position.Symbol // only these are published; empty: every open position
+	StateSymbols []position.Symbol // market states are produced for these, open or not; empty: for open positions
+	Publisher    string            // id of this writer, carried in everything it writes
+	MarketSource string            // label of the market source: "synthetic", "replay", "redis", ...
+	Clock        feed.Clock        // strategy time; nil: wall time
+	Log          *slog.Logger
+	Metrics      *Metrics // nil: not exported
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"heartbeat", o.Heartbeat},
+		{"cycle", o.Cycle},
+		{"market stale threshold", o.MarketStale},
+		{"position stale threshold", o.PositionStale},
+		{"produce interval", o.ProduceEvery},
+	} {
+		if d.value <= 0 {
+			errs = append(errs, fmt.Errorf("engine: %s is %v: it must be positive", d.name, d.value))
+		}
+	}
+	if o.Heartbeat%time.Second != 0 {
+		errs = append(errs, fmt.Errorf("engine: heartbeat %v is not a whole number of seconds: epochs on the wire are", o.Heartbeat))
+	}
+	if o.Publisher == "" {
+		errs = append(errs, errors.New("engine: publisher id is blank"))
+	}
+	if o.Log == nil {
+		errs = append(errs, errors.New("engine: no logger"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"strconv"
+	"time"
+
+	"quantumharvest/internal/feed"
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+	"quantumharvest/kernel"
+)
+
+// counts are totals since the start.
+type counts struct {
+	evaluations, publishes, beats, limited, closes, refusals uint64
+	repairs, merged, storeErrors                             uint64
+	said                                                     map[refusalKey]time.Time
+}
+
+type cycleCounts struct{ evaluations, publishes, beats, limited, refusals uint64 }
+
+// Status is a picture of the engine at the end of a step.
+type Status struct {
+	At        time.Time
+	Restored  bool
+	Symbols   []SymbolStatus // those with a position now or earlier, by name
+	Open      int
+	Covered   int // open and inside SYMBOLS
+	Uncovered int // open and outside SYMBOLS
+	Advised   int // covered with advice
+
+	Evaluations, Publishes, Beats, RateLimited, Closes, Refusals uint64
+	Repairs, MergedTicks, StoreErrors                            uint64
+}
+
+// SymbolStatus is the picture of one symbol.
+type SymbolStatus struct {
+	Symbol      position.Symbol
+	Open        bool
+	Covered     bool
+	Side        position.Side
+	Episode     string
+	Action      kernel.Action
+	RNet        float64
+	KillScore   float64
+	NewStop     float64
+	InputState  store.InputState
+	Waiting     string // why there is no advice yet
+	Revision    int64
+	Fenced      bool
+	EverOpen    bool
+	EverAdvised bool
+
+	HeartbeatAt, ContentAt, MarketAt, PositionAt time.Time
+
+	Evaluations, Publishes, Beats, RateLimited uint64
+	Refusals                                   map[feed.Reason]uint64
+	LastRefusal                                feed.Refusal
+}
+
+// Status returns the picture taken at the last beat. It may be called from any goroutine; the slices are shared: read only.
+func (e *Engine) Status() Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status
+}
+
+// Snapshot takes the picture that Status returns: at every beat, and when the owner wants one at the end.
+func (e *Engine) Snapshot(now time.Time) {
+	st := Status{
+		At: now, Restored: e.restored,
+		Evaluations: e.counts.evaluations, Publishes: e.counts.publishes, Beats: e.counts.beats,
+		RateLimited: e.counts.limited, Closes: e.counts.closes, Refusals: e.counts.refusals,
+		Repairs: e.counts.repairs, MergedTicks: e.counts.merged, StoreErrors: e.counts.storeErrors,
+	}
+	for _, s := range e.order {
+		if !s.stats.everOpen && len(s.stats.refusals) == 0 {
+			continue
+		}
+		if s.open {
+			st.Open++
+			switch {
+			case !s.covered:
+				st.Uncovered++
+			case s.haveContent:
+				st.Covered++
+				st.Advised++
+			default:
+				st.Covered++
+			}
+		}
+		st.Symbols = append(st.Symbols, e.symbolStatus(s))
+	}
+	e.met.positions(st)
+	e.mu.Lock()
+	e.status = st
+	e.mu.Unlock()
+}
+
+func (e *Engine) symbolStatus(s *symbol) SymbolStatus {
+	out := SymbolStatus{
+		Symbol: s.name, Open: s.open, Covered: s.covered, InputState: s.inputState, Waiting: s.waiting,
+		Revision: s.revision, Fenced: s.isFenced, EverOpen: s.stats.everOpen, EverAdvised: s.stats.everAdvised,
+		HeartbeatAt: s.lastBeatAt, MarketAt: s.marketAt, PositionAt: s.positionAt,
+		Evaluations: s.stats.evaluations, Publishes: s.stats.publishes, Beats: s.stats.beats,
+		RateLimited: s.stats.limited, LastRefusal: s.stats.lastRefusal,
+	}
+	if len(s.stats.refusals) > 0 {
+		out.Refusals = make(map[feed.Reason]uint64, len(s.stats.refusals))
+		for k, v := range s.stats.refusals {
+			out.Refusals[k] = v
+		}
+	}
+	if s.haveContent {
+		c := s.content
+		out.Side, out.Episode, out.Action = c.Side, c.Episode, c.Action
+		out.RNet, out.KillScore, out.NewStop, out.ContentAt = c.RNet, c.KillScore, c.NewStop, c.ComputedAt
+	} else if p, ok := e.book.Get(s.name); ok {
+		out.Side, out.Episode = p.Side, p.Episode
+	}
+	return out
+}
+
+// reportCycle writes the line that operators of the earlier publisher look for.
+func (e *Engine) reportCycle(now time.Time) {
+	c := cycleCounts{e.counts.evaluations, e.counts.publishes, e.counts.beats, e.counts.limited, e.counts.refusals}
+	l := e.lastCycle
+	e.lastCycle = c
+	st := e.Status()
+	e.opts.Log.Info("=== Harvest Proposal Publish Cycle ===",
+		"open", st.Open, "advised", st.Advised, "uncovered", st.Uncovered,
+		"evaluations", c.evaluations-l.evaluations, "published", c.publishes-l.publishes, "beats", c.beats-l.beats,
+		"rate_limited", c.limited-l.limited, "refused", c.refusals-l.refusals)
+	e.met.cycles.Inc()
+	for _, s := range st.Symbols {
+		if s.Open && s.Covered && s.Waiting != "" {
+			e.opts.Log.Warn("open position has no new advice", "symbol", s.Symbol, "why", s.Waiting)
+		}
+	}
+}
+
+func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
