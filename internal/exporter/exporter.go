@@ -1,0 +1,386 @@
+// Package exporter shows what the store holds as Prometheus metrics. It reads at every scrape and keeps nothing: where
+// the store cannot be read there are no metrics of any symbol, and quantum_harvest_up says so. Scrapes at the same time
+// share one reading, and every scrape keeps to its deadline.
+//
+// A field that is missing or cannot be read has no sample and is counted; no value is ever made up.
+package exporter
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
+
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+)
+
+// gatherTimeout bounds a gathering that brings no deadline of its own.
+const gatherTimeout = 5 * time.Second
+
+// Reader reads everything that the store holds: of the expected symbols and of those in extra.
+type Reader interface {
+	Collect(ctx context.Context, extra []position.Symbol) (store.Collection, error)
+}
+
+// PositionCounter counts the open positions at their source, by the name of the source, independently of whoever
+// publishes proposals for them.
+type PositionCounter interface {
+	OpenPositions(ctx context.Context) (map[string]int, error)
+}
+
+// Build says what the program was built from.
+type Build struct{ Version, Revision, GoVersion string }
+
+// Options are what an Exporter needs.
+type Options struct {
+	Reader Reader
+	// Symbols are shown as expected, too: a publisher of the earlier deployment keeps no expected set.
+	Symbols []position.Symbol
+	// Counter counts positions at their source; nil leaves the metric out.
+	Counter PositionCounter
+	// PollInterval is how often at most a scrape is logged; 0 is 5 s.
+	PollInterval time.Duration
+	// Registry takes the exporter's own metrics and those of the Go runtime and the process, and is part of what is
+	// gathered; nil is a new one.
+	Registry *prometheus.Registry
+	Logger   *slog.Logger // nil is slog.Default
+	Build    Build
+	Now      func() time.Time // nil is time.Now
+}
+
+// Exporter gathers the metrics of what the store holds.
+type Exporter struct {
+	reader   Reader
+	symbols  []position.Symbol
+	interval time.Duration
+	registry *prometheus.Registry
+	logger   *slog.Logger
+	now      func() time.Time
+	bits     fieldBits
+
+	reads  shared[*snapshot]
+	counts *shared[map[string]int] // nil where nobody counts
+
+	shared        prometheus.Counter
+	attempts      prometheus.Counter
+	failures      *prometheus.CounterVec
+	duration      prometheus.Histogram
+	badFields     *prometheus.CounterVec
+	symbolErrors  *prometheus.CounterVec
+	derived       prometheus.Counter
+	countFailures *prometheus.CounterVec
+
+	mu       sync.Mutex
+	failing  reason    // of the last reading, blank where it succeeded
+	loggedAt time.Time // the last line about a good scrape
+	warnedAt time.Time // the last line about a failed reading
+	blindAt  time.Time // the last line about an unreadable expected set
+}
+
+// New makes an Exporter and registers its own metrics.
+func New(o Options) (*Exporter, error) {
+	if o.Reader == nil {
+		return nil, fmt.Errorf("exporter: no reader")
+	}
+	e := &Exporter{
+		reader:   o.Reader,
+		symbols:  slices.Compact(slices.Sorted(slices.Values(o.Symbols))),
+		interval: o.PollInterval,
+		registry: o.Registry,
+		logger:   o.Logger,
+		now:      o.Now,
+		bits:     newFieldBits(),
+
+		shared:       newCounter(descShared),
+		attempts:     newCounter(descReads),
+		failures:     newCounterVec(descReadFailures),
+		badFields:    newCounterVec(descBadFields),
+		symbolErrors: newCounterVec(descSymbolErrors),
+		derived:      newCounter(descDerived),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: descReadDuration.Name, Help: descReadDuration.Help,
+			Buckets:                         []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}),
+		countFailures: newCounterVec(descCountFailures),
+	}
+	if e.interval <= 0 {
+		e.interval = 5 * time.Second
+	}
+	if e.registry == nil {
+		e.registry = prometheus.NewRegistry()
+	}
+	if e.logger == nil {
+		e.logger = slog.Default()
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	e.reads.read = e.read
+	if o.Counter != nil {
+		e.counts = &shared[map[string]int]{read: e.countWith(o.Counter)}
+	}
+	for _, r := range readReasons {
+		e.failures.WithLabelValues(string(r))
+		e.countFailures.WithLabelValues(string(r))
+	}
+	for _, r := range symbolReasons {
+		e.symbolErrors.WithLabelValues(string(r))
+	}
+	for _, name := range store.FieldNames() {
+		for _, kind := range []store.ProblemKind{store.FieldMissing, store.FieldUnparsable} {
+			e.badFields.WithLabelValues(name, string(kind))
+		}
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: descBuildInfo.Name, Help: descBuildInfo.Help}, descBuildInfo.Labels)
+	build.WithLabelValues(labelText(o.Build.Version), labelText(o.Build.Revision), labelText(o.Build.GoVersion)).Set(1)
+
+	own := []prometheus.Collector{
+		e.shared, e.attempts, e.failures, e.duration, e.badFields, e.symbolErrors, e.derived, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+	if e.counts != nil {
+		own = append(own, e.countFailures)
+	}
+	for _, c := range own {
+		if err := e.registry.Register(c); err != nil {
+			return nil, fmt.Errorf("exporter: register metrics: %w", err)
+		}
+	}
+	return e, nil
+}
+
+func newCounter(d Desc) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: d.Name, Help: d.Help})
+}
+
+func newCounterVec(d Desc) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: d.Name, Help: d.Help}, d.Labels)
+}
+
+// Registry is where the exporter's own metrics are, for others that are shown on the same page.
+func (e *Exporter) Registry() *prometheus.Registry { return e.registry }
+
+// Gather is GatherContext within 5 s. It makes the Exporter a prometheus.Gatherer.
+func (e *Exporter) Gather() ([]*dto.MetricFamily, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), gatherTimeout)
+	defer cancel()
+	return e.GatherContext(ctx)
+}
+
+// GatherContext reads the store and gives everything there is to show, sorted by name. A store that cannot be read by
+// the end of ctx is no error: it shows as quantum_harvest_up 0.
+func (e *Exporter) GatherContext(ctx context.Context) ([]*dto.MetricFamily, error) {
+	var f families
+	counted := e.beginCount(ctx)
+	s, joined, err := e.reads.get(ctx)
+	if joined {
+		e.shared.Inc()
+	}
+	if err != nil {
+		f.one(&descUp, 0)
+	} else {
+		e.logScrape(s)
+		f.one(&descUp, 1)
+		f.one(&descCacheAge, max(0, e.now().Sub(s.readAt).Seconds()))
+		f.one(&descRoundTrip, s.RTT.Seconds())
+		if !s.ServerTime.IsZero() {
+			f.one(&descClockOffset, s.offset.Seconds())
+		}
+		f.symbols(s, e.bits)
+	}
+	f.positions(<-counted)
+
+	own, gatherErr := e.registry.Gather()
+	all := append(f.out, own...)
+	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return all, gatherErr
+}
+
+// Ready tells whether the store can be read now, and if not why.
+func (e *Exporter) Ready(ctx context.Context) (ok bool, reason string) {
+	if _, _, err := e.reads.get(ctx); err != nil {
+		return false, classifyRead(err).explanation()
+	}
+	return true, ""
+}
+
+// read is one reading of the store, with everything that is counted once per reading and not once per scrape.
+func (e *Exporter) read(ctx context.Context) (*snapshot, error) {
+	e.attempts.Inc()
+	start := e.now()
+	c, err := e.reader.Collect(ctx, e.symbols)
+	end := e.now()
+	e.duration.Observe(end.Sub(start).Seconds())
+	if err == nil && c.ExpectedErr != nil && len(c.Entries) == 0 {
+		// Nothing is known to be expected and nothing was read: that is no view of the store.
+		err = c.ExpectedErr
+	}
+	if err != nil {
+		if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			// The last one who waited left because the time was up, and was a moment faster than the clock of the run.
+			err = fmt.Errorf("%w: %v", context.DeadlineExceeded, err)
+		}
+		r := classifyRead(err)
+		e.failures.WithLabelValues(string(r)).Inc()
+		e.logFailure(r, err, end)
+		return nil, err
+	}
+	e.logRecovery()
+
+	// A series that is there twice would make Prometheus refuse the whole page.
+	slices.SortStableFunc(c.Entries, func(a, b store.Entry) int { return cmp.Compare(a.Symbol, b.Symbol) })
+	c.Entries = slices.CompactFunc(c.Entries, func(a, b store.Entry) bool { return a.Symbol == b.Symbol })
+	s := &snapshot{
+		Collection: c,
+		expected:   slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.Expected, e.symbols)))),
+		readAt:     end,
+		// The clock was read half way through the first round trip.
+		offset: c.ServerTime.Sub(start.Add(c.RTT / 2)),
+	}
+	e.count(s)
+	return s, nil
+}
+
+func (e *Exporter) count(s *snapshot) {
+	if s.ExpectedErr != nil {
+		e.symbolErrors.WithLabelValues(string(classifySymbol(s.ExpectedErr))).Inc()
+		e.logExpected(s)
+	}
+	for i := range s.Entries {
+		entry := &s.Entries[i]
+		if entry.Err != nil {
+			e.symbolErrors.WithLabelValues(string(classifySymbol(entry.Err))).Inc()
+			e.logger.Debug("a proposal cannot be read", "symbol", entry.Symbol, "err", entry.Err)
+			continue
+		}
+		if entry.Proposal.LastUpdateDerived {
+			e.derived.Inc()
+		}
+		for _, p := range entry.Problems {
+			e.badFields.WithLabelValues(p.Field, string(p.Kind)).Inc()
+		}
+	}
+}
+
+// beginCount counts the positions beside the reading of the store. The channel gives one map, nil where there is
+// nothing to show, no later than half way to the end of ctx: the count must not cost the scrape its deadline.
+func (e *Exporter) beginCount(ctx context.Context) <-chan map[string]int {
+	counted := make(chan map[string]int, 1)
+	if e.counts == nil {
+		counted <- nil
+		return counted
+	}
+	cancel := context.CancelFunc(func() {})
+	if deadline, ok := ctx.Deadline(); ok {
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+	}
+	go func() {
+		defer cancel()
+		open, _, err := e.counts.get(ctx)
+		if err != nil {
+			open = nil // counted and logged by the run itself
+		}
+		counted <- open
+	}()
+	return counted
+}
+
+func (e *Exporter) countWith(counter PositionCounter) func(context.Context) (map[string]int, error) {
+	return func(ctx context.Context) (map[string]int, error) {
+		open, err := counter.OpenPositions(ctx)
+		if err != nil {
+			e.countFailures.WithLabelValues(string(classifyRead(err))).Inc()
+			e.logger.Debug("open positions cannot be counted", "err", err)
+			return nil, err
+		}
+		return open, nil
+	}
+}
+
+// positions adds the counts by source. Two names that shorten to the same label are one source.
+func (f *families) positions(open map[string]int) {
+	byLabel := make(map[string]int, len(open))
+	for source, n := range open {
+		byLabel[labelText(source)] += n
+	}
+	var metrics []*dto.Metric
+	for _, source := range slices.Sorted(maps.Keys(byLabel)) {
+		metrics = append(metrics, f.sample([]*dto.LabelPair{pair("source", source)}, float64(byLabel[source])))
+	}
+	f.add(&descOpenPositions, metrics)
+}
+
+// logScrape leaves the line that operators look for, at most once every interval.
+func (e *Exporter) logScrape(s *snapshot) {
+	e.mu.Lock()
+	due := s.readAt.Sub(e.loggedAt) >= e.interval
+	if due {
+		e.loggedAt = s.readAt
+	}
+	e.mu.Unlock()
+	if !due {
+		return
+	}
+	found := 0
+	for i := range s.Entries {
+		if s.Entries[i].Found {
+			found++
+		}
+	}
+	e.logger.Info(fmt.Sprintf("Metrics updated: %d symbols", found))
+}
+
+// warnEvery is how often a failure that goes on is logged again.
+const warnEvery = time.Minute
+
+func (e *Exporter) logFailure(r reason, err error, now time.Time) {
+	if r == reasonCanceled {
+		return // says nothing about the store
+	}
+	e.mu.Lock()
+	due := e.failing != r || now.Sub(e.warnedAt) >= warnEvery
+	e.failing = r
+	if due {
+		e.warnedAt = now
+	}
+	e.mu.Unlock()
+	if due {
+		e.logger.Warn("the store cannot be read: no metrics of any symbol are shown", "reason", string(r), "err", err)
+	}
+}
+
+func (e *Exporter) logExpected(s *snapshot) {
+	e.mu.Lock()
+	due := s.readAt.Sub(e.blindAt) >= warnEvery
+	if due {
+		e.blindAt = s.readAt
+	}
+	e.mu.Unlock()
+	if due {
+		e.logger.Warn("the set of expected symbols cannot be read: only those of SYMBOLS are shown", "err", s.ExpectedErr)
+	}
+}
+
+func (e *Exporter) logRecovery() {
+	e.mu.Lock()
+	was := e.failing
+	e.failing = ""
+	e.mu.Unlock()
+	if was != "" {
+		e.logger.Info("the store can be read again", "was", string(was))
+	}
+}

@@ -1,0 +1,266 @@
+package listen
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+const (
+	defaultScrapeTimeout = 5 * time.Second
+	maxScrapeTimeout     = 30 * time.Second // stays under the write timeout of the server
+	defaultTimeoutOffset = 500 * time.Millisecond
+	defaultMaxInFlight   = 8
+	// maxPooledBytes keeps one unusually large answer from staying in memory for good.
+	maxPooledBytes = 16 << 20
+
+	scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
+)
+
+// ContextGatherer is a gatherer that keeps to the deadline of the scrape. MetricsHandler prefers it to Gather.
+type ContextGatherer interface {
+	GatherContext(ctx context.Context) ([]*dto.MetricFamily, error)
+}
+
+// MetricsOptions tune a MetricsHandler; the zero value is good.
+type MetricsOptions struct {
+	// Registry takes the handler's own metrics (see Metrics); nil keeps them to itself.
+	Registry prometheus.Registerer
+	// Logger takes what could not be gathered; nil is slog.Default.
+	Logger *slog.Logger
+	// DefaultTimeout is the time for a scrape that does not announce its own; 0 is 5 s.
+	DefaultTimeout time.Duration
+	// TimeoutOffset is what is taken off an announced timeout, for encoding and the way back; 0 is 500 ms. At least
+	// half of the announced time is always used.
+	TimeoutOffset time.Duration
+	// MaxInFlight is how many scrapes gather and encode at the same time; 0 is 8. More wait, up to their deadline.
+	MaxInFlight int
+}
+
+type metricsHandler struct {
+	gather   func(context.Context) ([]*dto.MetricFamily, error)
+	logger   *slog.Logger
+	timeout  time.Duration
+	offset   time.Duration
+	slots    chan struct{}
+	formats  []expfmt.Format
+	scrapes  *prometheus.CounterVec
+	inFlight prometheus.Gauge
+	answers  sync.Pool // *answer
+}
+
+// answer is the scratch space of one scrape. The whole answer is made before its first byte is sent: a slow client
+// holds memory, never a place among the scrapes under way.
+type answer struct {
+	body bytes.Buffer
+	gzip *gzip.Writer
+	text textWriter
+}
+
+// MetricsHandler serves what g gathers in the format that the client asks for (text 0.0.4, OpenMetrics, protobuf),
+// compressed where it accepts gzip, within the scrape timeout that it announces. In the text format 0.0.4 gauges are
+// plain decimals without an exponent. Metrics that cannot be gathered are counted and left out; the others are served.
+// The query parameter name[] picks metrics by name.
+//
+// It panics where Registry already holds metrics of that name.
+func MetricsHandler(g prometheus.Gatherer, o MetricsOptions) http.Handler {
+	h := &metricsHandler{
+		gather:  func(context.Context) ([]*dto.MetricFamily, error) { return g.Gather() },
+		logger:  o.Logger,
+		timeout: orDefault(o.DefaultTimeout, defaultScrapeTimeout),
+		offset:  orDefault(o.TimeoutOffset, defaultTimeoutOffset),
+		formats: expfmt.DefaultOpenMetricsAcceptedFormats(),
+		scrapes: prometheus.NewCounterVec(
+			prometheus.CounterOpts{Name: descScrapes.Name, Help: descScrapes.Help}, descScrapes.Labels),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: descInFlight.Name, Help: descInFlight.Help}),
+	}
+	if cg, ok := g.(ContextGatherer); ok {
+		h.gather = cg.GatherContext
+	}
+	if h.logger == nil {
+		h.logger = slog.Default()
+	}
+	slots := o.MaxInFlight
+	if slots <= 0 {
+		slots = defaultMaxInFlight
+	}
+	h.slots = make(chan struct{}, slots)
+	h.answers.New = func() any {
+		a := &answer{}
+		// Scrapes come over a fast network and from a busy machine: speed before size.
+		a.gzip, _ = gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+		return a
+	}
+	for _, r := range []string{resultOK, resultPartial, resultFailed, resultBusy} {
+		h.scrapes.WithLabelValues(r)
+	}
+	if o.Registry != nil {
+		o.Registry.MustRegister(h.scrapes, h.inFlight)
+	}
+	return h
+}
+
+func (h *metricsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), h.deadline(r.Header))
+	defer cancel()
+
+	select {
+	case h.slots <- struct{}{}:
+	case <-ctx.Done():
+		h.scrapes.WithLabelValues(resultBusy).Inc()
+		http.Error(w, fmt.Sprintf("%d scrapes are under way already, try again later", cap(h.slots)),
+			http.StatusServiceUnavailable)
+		return
+	}
+	a := h.answers.Get().(*answer)
+	defer h.release(a)
+
+	format := expfmt.NegotiateAccept(r.Header, h.formats...)
+	compress := acceptsGzip(r.Header)
+	result, err := h.prepare(ctx, a, format, compress, r.URL.Query()["name[]"])
+	h.scrapes.WithLabelValues(result).Inc()
+	if err != nil {
+		h.logger.Warn("scrape", "result", result, "err", err)
+	}
+	if result == resultFailed {
+		http.Error(w, "no metrics could be gathered: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", string(format))
+	header.Add("Vary", "Accept")
+	header.Add("Vary", "Accept-Encoding")
+	if compress {
+		header.Set("Content-Encoding", "gzip")
+	}
+	header.Set("Content-Length", strconv.Itoa(a.body.Len()))
+	_, _ = w.Write(a.body.Bytes()) // a client that went away is nobody's error
+}
+
+// prepare gathers and encodes into a. It holds the place among the scrapes under way, and gives it back.
+func (h *metricsHandler) prepare(
+	ctx context.Context, a *answer, format expfmt.Format, compress bool, names []string,
+) (result string, err error) {
+	h.inFlight.Inc()
+	defer func() { h.inFlight.Dec(); <-h.slots }()
+
+	families, gatherErr := h.gather(ctx)
+	if len(families) == 0 && gatherErr != nil {
+		return resultFailed, gatherErr
+	}
+	a.body.Reset()
+	var out io.Writer = &a.body
+	if compress {
+		a.gzip.Reset(&a.body)
+		out = a.gzip
+	}
+	families, hollow := withSamples(families)
+	encodeErr := encode(out, &a.text, families, format, names)
+	if compress {
+		if err := a.gzip.Close(); err != nil && encodeErr == nil {
+			encodeErr = err
+		}
+	}
+	switch {
+	case encodeErr != nil:
+		return resultFailed, fmt.Errorf("encode metrics: %w", encodeErr)
+	case gatherErr != nil || hollow != nil:
+		return resultPartial, errors.Join(gatherErr, hollow)
+	}
+	return resultOK, nil
+}
+
+// withSamples leaves out families without samples, which no format can express: one of them must not cost the page.
+func withSamples(families []*dto.MetricFamily) ([]*dto.MetricFamily, error) {
+	isHollow := func(mf *dto.MetricFamily) bool { return len(mf.Metric) == 0 }
+	i := slices.IndexFunc(families, isHollow)
+	if i < 0 {
+		return families, nil
+	}
+	return slices.DeleteFunc(slices.Clone(families), isHollow), fmt.Errorf("%s has no samples", families[i].GetName())
+}
+
+func (h *metricsHandler) release(a *answer) {
+	if a.body.Cap() > maxPooledBytes {
+		a.body = bytes.Buffer{}
+	}
+	a.text.out = nil
+	h.answers.Put(a)
+}
+
+// encode writes families in format; with names, only those named.
+func encode(out io.Writer, text *textWriter, families []*dto.MetricFamily, format expfmt.Format, names []string) error {
+	var write func(*dto.MetricFamily) error
+	end := func() error { return nil }
+	if format.FormatType() == expfmt.TypeTextPlain {
+		text.out = out
+		scheme := format.ToEscapingScheme()
+		write = func(mf *dto.MetricFamily) error { return text.write(model.EscapeMetricFamily(mf, scheme)) }
+	} else {
+		enc := expfmt.NewEncoder(out, format)
+		write = enc.Encode
+		if c, ok := enc.(expfmt.Closer); ok {
+			end = c.Close
+		}
+	}
+	for _, mf := range families {
+		if len(names) > 0 && !slices.Contains(names, mf.GetName()) {
+			continue
+		}
+		if err := write(mf); err != nil {
+			return fmt.Errorf("%s: %w", mf.GetName(), err)
+		}
+	}
+	return end()
+}
+
+// deadline is how long this scrape may take: what the client announces less the offset, else the default.
+func (h *metricsHandler) deadline(header http.Header) time.Duration {
+	announced, err := strconv.ParseFloat(header.Get(scrapeTimeoutHeader), 64)
+	if err != nil || math.IsNaN(announced) || announced <= 0 {
+		return h.timeout
+	}
+	d := maxScrapeTimeout
+	if announced < maxScrapeTimeout.Seconds() {
+		d = time.Duration(announced * float64(time.Second))
+	}
+	return max(d-h.offset, d/2)
+}
+
+// acceptsGzip reads Accept-Encoding: gzip, or anything, and not excluded by a quality of zero.
+func acceptsGzip(header http.Header) bool {
+	accepted := false
+	for _, field := range strings.Split(strings.Join(header.Values("Accept-Encoding"), ","), ",") {
+		coding, params, _ := strings.Cut(field, ";")
+		coding = strings.ToLower(strings.TrimSpace(coding))
+		if coding != "gzip" && coding != "*" {
+			continue
+		}
+		wanted := true
+		if q, found := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q="); found {
+			quality, err := strconv.ParseFloat(q, 64)
+			wanted = err == nil && quality > 0
+		}
+		if coding == "gzip" {
+			return wanted // named outright, which is more than the asterisk
+		}
+		accepted = wanted
+	}
+	return accepted
+}

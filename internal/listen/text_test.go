@@ -1,0 +1,134 @@
+package listen
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"pgregory.net/rapid"
+)
+
+func gauge(name, help string, metrics ...*dto.Metric) *dto.MetricFamily {
+	return &dto.MetricFamily{Name: proto.String(name), Help: proto.String(help), Type: dto.MetricType_GAUGE.Enum(), Metric: metrics}
+}
+
+func sample(v float64, labels ...string) *dto.Metric {
+	m := &dto.Metric{Gauge: &dto.Gauge{Value: proto.Float64(v)}}
+	for i := 0; i < len(labels); i += 2 {
+		m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(labels[i]), Value: proto.String(labels[i+1])})
+	}
+	return m
+}
+
+func writeText(t testing.TB, mf *dto.MetricFamily) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := textWriter{out: &b}
+	if err := w.write(mf); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestGaugesArePlainDecimals(t *testing.T) {
+	withTime := sample(3)
+	withTime.TimestampMs = proto.Int64(1769129938000)
+	got := writeText(t, gauge("g", "back\\slash and\nline \"quoted\"",
+		sample(1769129938, "symbol", "BTCUSDT"),
+		sample(1.5e-7, "symbol", "ETH/USDT:USDT", "zone", ""),
+		sample(0.1, "symbol", "a\"b\\c\nd"),
+		sample(1e21),
+		sample(-12.25),
+		sample(math.Copysign(0, -1)),
+		sample(math.NaN()), sample(math.Inf(1)), sample(math.Inf(-1)),
+		withTime,
+	))
+	want := strings.Join([]string{
+		`# HELP g back\\slash and\nline "quoted"`,
+		`# TYPE g gauge`,
+		`g{symbol="BTCUSDT"} 1769129938`,
+		`g{symbol="ETH/USDT:USDT",zone=""} 0.00000015`,
+		`g{symbol="a\"b\\c\nd"} 0.1`,
+		`g 1000000000000000000000`,
+		`g -12.25`,
+		`g 0`,
+		`g NaN`, `g +Inf`, `g -Inf`,
+		`g 3 1769129938000`,
+		``,
+	}, "\n")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
+	}
+}
+
+func TestOtherTypesAreWrittenByExpfmt(t *testing.T) {
+	counter := &dto.MetricFamily{
+		Name: proto.String("c_total"), Type: dto.MetricType_COUNTER.Enum(),
+		Metric: []*dto.Metric{{Counter: &dto.Counter{Value: proto.Float64(2e9)}}},
+	}
+	if got, want := writeText(t, counter), "# TYPE c_total counter\nc_total 2e+09\n"; got != want {
+		t.Errorf("counter: got %q, want %q", got, want)
+	}
+	// A name outside the classic set needs quotes, which expfmt knows how to place.
+	if got, want := writeText(t, gauge("g.x", "", sample(1, "a", "b"))), "# HELP \"g.x\" \n# TYPE \"g.x\" gauge\n{\"g.x\",a=\"b\"} 1\n"; got != want {
+		t.Errorf("quoted name: got %q, want %q", got, want)
+	}
+	var sink bytes.Buffer
+	w := textWriter{out: &sink}
+	if err := w.write(gauge("empty", "no samples")); err == nil {
+		t.Error("a family without samples was written")
+	}
+	if err := w.write(gauge("hollow", "no value", &dto.Metric{})); err == nil {
+		t.Error("a gauge without a value was written")
+	}
+}
+
+// Whatever is written reads back as what expfmt's own encoding reads back as, and never with an exponent.
+func TestGaugesReadBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		value := rapid.OneOf(rapid.Float64(), rapid.Float64Range(-1e12, 1e12), rapid.SampledFrom([]float64{0, 1, 1769129938, 1e15 + 1}))
+		text := rapid.OneOf(rapid.String(), rapid.StringMatching(`[A-Z"\\\n{}=, ]{0,12}`))
+		labels := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z_][a-z0-9_]{0,6}`), 0, 3, rapid.ID).Draw(t, "labels")
+		mf := gauge(rapid.StringMatching(`[a-z_:][a-z0-9_:]{0,20}`).Draw(t, "name"), text.Draw(t, "help"))
+		for i, n := 0, rapid.IntRange(1, 5).Draw(t, "samples"); i < n; i++ {
+			m := sample(value.Draw(t, "value"))
+			for _, l := range labels {
+				m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(l), Value: proto.String(strings.ToValidUTF8(text.Draw(t, "label"), "?"))})
+			}
+			mf.Metric = append(mf.Metric, m)
+		}
+		var plain, reference bytes.Buffer
+		w := textWriter{out: &plain}
+		if err := w.write(mf); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := expfmt.MetricFamilyToText(&reference, mf); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(plain.String(), "\n") {
+			if value := line[strings.LastIndexByte(line, ' ')+1:]; !strings.HasPrefix(line, "#") && strings.ContainsAny(value, "eE") {
+				t.Fatalf("exponent in %q", line)
+			}
+		}
+		want, wantErr := parseText(reference.Bytes())
+		got, err := parseText(plain.Bytes())
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("parse: %v, of expfmt's own text: %v\n%s", err, wantErr, plain.String())
+		}
+		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+			t.Fatalf("read back (-expfmt +plain):\n%s", diff)
+		}
+	})
+}
+
+func parseText(text []byte) (map[string]*dto.MetricFamily, error) {
+	p := expfmt.NewTextParser(model.UTF8Validation)
+	return p.TextToMetricFamilies(bytes.NewReader(text))
+}
