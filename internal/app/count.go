@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"quantumharvest/internal/feed"
+)
+
+// positionCount counts open positions from their own source, independently of what the publisher makes of them. It is
+// a feed.Sink that remembers the newest snapshot.
+type positionCount struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	source  string
+	open    int
+	refused int
+	at      time.Time
+}
+
+// countStale is the age from which a count no longer says anything about now.
+const countStale = 15 * time.Second
+
+func newPositionCount() *positionCount { return &positionCount{now: time.Now} }
+
+func (c *positionCount) offer(ev feed.Event) {
+	snap, ok := ev.(feed.Snapshot)
+	if !ok {
+		return
+	}
+	open := 0
+	for _, r := range snap.Records {
+		if !r.Flat() {
+			open++
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A refused record is a position that is there and cannot be read: it counts as open.
+	c.source, c.open, c.refused, c.at = snap.Source, open+len(snap.Refused), len(snap.Refused), snap.At
+}
+
+// OpenPositions returns the count of the newest snapshot and the name of its source. It fails where there is none that
+// is fresh.
+func (c *positionCount) OpenPositions(context.Context) (map[string]int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() {
+		return nil, fmt.Errorf("the position source has not been read yet")
+	}
+	if old := c.now().Sub(c.at); old > countStale {
+		return nil, fmt.Errorf("the position source %s was last read %s ago", c.source, old.Round(time.Second))
+	}
+	return map[string]int{c.source: c.open}, nil
+}

@@ -1,0 +1,31 @@
+package app
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"quantumharvest/internal/store"
+)
+
+// Export runs the exporter on an existing Redis until ctx ends. Open positions are counted a second time, from their
+// own source, so that coverage is not certified by the publisher alone.
+func Export(ctx context.Context, env Env) error {
+	c := env.Config
+	rdb := connect(c.Redis)
+	defer rdb.Close()
+	positions, err := openPositions(c, rdb, env.Log)
+	if err != nil {
+		return err
+	}
+	count := newPositionCount()
+	port, err := openExporterPort(c, env.Build, store.New(rdb, storeKeys(c)), count, false, env.Log)
+	if err != nil {
+		return err
+	}
+	env.Log.Info("exporter started", "redis", c.Redis, "metrics", port.URL()+"/metrics", "positions", positions.Name())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return port.Run(ctx) })
+	group.Go(func() error { return positions.Run(ctx, count.offer) })
+	return group.Wait()
+}

@@ -1,0 +1,39 @@
+package app
+
+import (
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/config"
+	"quantumharvest/internal/store"
+)
+
+// How long one exchange with Redis may take. Longer than a slow server's two seconds, shorter than storeTimeout.
+const (
+	dialTimeout  = 2 * time.Second
+	replyTimeout = 4 * time.Second
+)
+
+// connect makes the client that the store and the feeds share. It does not dial: start order never matters.
+func connect(c config.Redis) redis.UniversalClient {
+	return redis.NewClient(&redis.Options{
+		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password.Reveal(), TLSConfig: c.TLS,
+		DialTimeout: dialTimeout, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
+		ContextTimeoutEnabled: true,
+		// The engine repeats what failed, with its own pauses and the newest content; a silent repeat of an old write
+		// would only arrive later.
+		MaxRetries: -1,
+	})
+}
+
+func storeKeys(c config.Config) store.Keys {
+	return store.NewKeys(store.KeysOptions{
+		Prefix: c.Keys.Prefix, Harvest: c.Keys.Harvest, MarketState: c.Keys.MarketState, Risk: c.Keys.RiskProposal,
+		StreamName: c.Keys.Stream,
+	})
+}
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

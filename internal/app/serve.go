@@ -1,0 +1,70 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"quantumharvest/internal/buildinfo"
+	"quantumharvest/internal/config"
+	"quantumharvest/internal/engine"
+	"quantumharvest/internal/exporter"
+	"quantumharvest/internal/listen"
+)
+
+// newRegistry is a registry with the figures every process of ours has.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// openPublisherPort serves the publisher's own figures.
+func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Registry, eng *engine.Engine, next bool, log *slog.Logger) (*listen.Server, error) {
+	return listen.New(listen.Options{
+		Name: "publisher", Address: hostPort(c.ListenHost, c.PublisherPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
+		Handler: listen.NewMux(listen.Pages{
+			Title:       "Quantum Harvest publisher",
+			Description: "Evaluates open positions and publishes exit proposals.",
+			Version:     build.Version,
+			Metrics:     listen.MetricsHandler(reg, listen.MetricsOptions{Registry: reg, Logger: log}),
+			Ready: func(context.Context) (bool, string) {
+				st := eng.Status()
+				if !st.Restored {
+					return false, "the store has not been reached yet"
+				}
+				return true, ""
+			},
+		}),
+	})
+}
+
+// openExporterPort serves what the store holds.
+func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, next bool, log *slog.Logger) (*listen.Server, error) {
+	reg := prometheus.NewRegistry()
+	exp, err := exporter.New(exporter.Options{
+		Reader: reader, Counter: counter, Symbols: c.Symbols, PollInterval: c.PollInterval, Logger: log, Registry: reg,
+		Build: exporter.Build{Version: build.Version, Revision: build.Commit, GoVersion: build.GoVersion},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("exporter: %w", err)
+	}
+	return listen.New(listen.Options{
+		Name: "exporter", Address: hostPort(c.ListenHost, c.MetricsPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
+		Handler: exporterMux(exp, build, reg, log),
+	})
+}
+
+func exporterMux(exp *exporter.Exporter, build buildinfo.Info, reg *prometheus.Registry, log *slog.Logger) http.Handler {
+	return listen.NewMux(listen.Pages{
+		Title:       "Quantum Harvest exporter",
+		Description: "Reads the proposals in Redis at every scrape.",
+		Version:     build.Version,
+		Metrics:     listen.MetricsHandler(exp, listen.MetricsOptions{Registry: reg, Logger: log}),
+		Ready:       exp.Ready,
+	})
+}

@@ -1,0 +1,125 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/config"
+	"quantumharvest/internal/feed"
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+)
+
+// inputs are the sources of one publisher.
+type inputs struct {
+	market    feed.Source
+	positions feed.Source
+	clock     feed.Clock
+	// tap sees every market event before the engine does: demonstration positions open at the prices of the feed.
+	tap func(feed.Event)
+	// synthetic says in words what on this run is not real; blank where everything is.
+	synthetic string
+	replay    bool
+}
+
+// defaultDemoSymbols are watched where the market is generated and nobody named symbols.
+var defaultDemoSymbols = []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+
+func openInputs(c config.Config, rdb redis.UniversalClient, universe func() []position.Symbol, log *slog.Logger) (*inputs, error) {
+	in := &inputs{clock: feed.Wall{}}
+	symbols := c.Symbols
+	switch c.Feed.Kind {
+	case config.FeedSynthetic:
+		if len(symbols) == 0 {
+			symbols = defaultDemoSymbols
+		}
+		src, err := feed.NewSynthetic(feed.SyntheticOptions{Symbols: symbols, Seed: c.Seed, Speed: c.Speed, HistoryBars: c.Window})
+		if err != nil {
+			return nil, fmt.Errorf("synthetic feed: %w", err)
+		}
+		in.market, in.clock, in.synthetic = src, src, "market data is generated (synthetic)"
+	case config.FeedFile:
+		files, err := feed.ParseReplayFiles(strings.Join(c.Feed.Files, ","))
+		if err != nil {
+			return nil, fmt.Errorf("file feed: %w", err)
+		}
+		src, err := feed.NewReplay(feed.ReplayOptions{Files: files, Speed: c.Speed, HistoryBars: c.Window})
+		if err != nil {
+			return nil, fmt.Errorf("file feed: %w", err)
+		}
+		if len(symbols) == 0 {
+			for _, f := range files {
+				symbols = append(symbols, f.Symbol)
+			}
+		}
+		in.market, in.clock, in.replay, in.synthetic = src, src, true, "market data is a recording, replayed"
+	case config.FeedRedis:
+		src, err := feed.NewRedisMarket(feed.RedisMarketOptions{
+			Client: rdb, Universe: universe, Limit: c.Window, Log: log,
+			MarketStatePrefix: readPrefix(c.Keys.MarketState, c.Keys.Prefix, "marketstate:"),
+			RiskPrefix:        readPrefix(c.Keys.RiskProposal, c.Keys.Prefix, "risk:proposal:"),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("redis feed: %w", err)
+		}
+		in.market = src
+	default:
+		return nil, fmt.Errorf("feed %q is not known", c.Feed.Kind)
+	}
+
+	if c.Positions.Kind == config.PositionsDemo {
+		demo := feed.NewDemo(feed.DemoOptions{Symbols: symbols, Seed: c.Seed, Clock: in.clock})
+		in.positions, in.tap = demo, demo.Watch
+		if in.synthetic != "" {
+			in.synthetic += ", "
+		}
+		in.synthetic += "positions are made up (demo)"
+		return in, nil
+	}
+	var err error
+	in.positions, err = openPositions(c, rdb, log)
+	return in, err
+}
+
+// readPrefix is where records of other services are read. A prefix of our own (KEY_PREFIX) moves what we write, so that a
+// second instance touches nothing of the first; what others write stays where the contract says, unless it was named.
+func readPrefix(set, own, tail string) string {
+	if set == own+tail {
+		return store.DefaultPrefix + tail
+	}
+	return set
+}
+
+// openPositions makes the source of real positions.
+func openPositions(c config.Config, rdb redis.UniversalClient, log *slog.Logger) (feed.Source, error) {
+	mode := feed.PositionsAuto
+	switch c.Positions.Kind {
+	case config.PositionsAuto:
+	case config.PositionsRedisHash:
+		mode = feed.PositionsHash
+	case config.PositionsRedisStream:
+		mode = feed.PositionsStream
+	case config.PositionsFile:
+		return feed.NewPositionFile(feed.PositionFileOptions{Path: c.Positions.File, Log: log})
+	default:
+		return nil, fmt.Errorf("position source %q is not known", c.Positions.Kind)
+	}
+	return feed.NewRedisPositions(feed.RedisPositionsOptions{Client: rdb, Mode: mode, Symbols: c.Symbols, Log: log})
+}
+
+// tapped hands every event of a source to tap as well.
+type tapped struct {
+	feed.Source
+	tap func(feed.Event)
+}
+
+func (t tapped) Run(ctx context.Context, sink feed.Sink) error {
+	return t.Source.Run(ctx, func(ev feed.Event) {
+		t.tap(ev)
+		sink(ev)
+	})
+}

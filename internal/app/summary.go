@@ -1,0 +1,88 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"quantumharvest/internal/engine"
+	"quantumharvest/internal/feed"
+)
+
+// errUnadvised ends a run in which an open position never got a proposal.
+var errUnadvised = errors.New("an open position never got a proposal")
+
+// summarize prints what a run did, and returns an error where an open position never got a proposal.
+func summarize(w io.Writer, st engine.Status, ran time.Duration) error {
+	fmt.Fprintf(w, "\nRan %s: %d evaluations, %d publishes, %d beats, %d held back by the gate, %d closes, %d refusals",
+		ran.Round(100*time.Millisecond), st.Evaluations, st.Publishes, st.Beats, st.RateLimited, st.Closes, st.Refusals)
+	if st.StoreErrors > 0 {
+		fmt.Fprintf(w, ", %d failed writes", st.StoreErrors)
+	}
+	fmt.Fprintln(w)
+	var never []string
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(st.Symbols) > 0 {
+		fmt.Fprintln(tw, "symbol\tside\taction\tR\tK\tpublishes\tbeats\theartbeat\tcontent\tmarket\tposition\tinputs")
+	}
+	for _, s := range st.Symbols {
+		if s.Open && s.Covered && !s.EverAdvised {
+			never = append(never, fmt.Sprintf("%s (%s)", s.Symbol, or(s.Waiting, "not evaluated")))
+		}
+		if !s.EverOpen {
+			continue
+		}
+		state := string(s.InputState)
+		switch {
+		case !s.Covered:
+			state = "not covered (outside SYMBOLS)"
+		case !s.Open:
+			state = "closed"
+		case s.Fenced:
+			state = "held by another publisher"
+		case s.Waiting != "":
+			state = s.Waiting
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%.3f\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", s.Symbol, s.Side, s.Action, s.RNet, s.KillScore,
+			s.Publishes, s.Beats, age(st.At, s.HeartbeatAt), age(st.At, s.ContentAt), age(st.At, s.MarketAt), age(st.At, s.PositionAt), state)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, s := range st.Symbols {
+		if len(s.Refusals) > 0 {
+			fmt.Fprintf(w, "refused for %s: %s (last: %s %s)\n", s.Symbol, reasons(s.Refusals), s.LastRefusal.Field, s.LastRefusal.Reason)
+		}
+	}
+	if len(never) > 0 {
+		return fmt.Errorf("%w: %s", errUnadvised, strings.Join(never, "; "))
+	}
+	return nil
+}
+
+func age(now, at time.Time) string {
+	if at.IsZero() {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fs", max(0, now.Sub(at).Seconds()))
+}
+
+func reasons(counts map[feed.Reason]uint64) string {
+	var parts []string
+	for r, n := range counts {
+		parts = append(parts, fmt.Sprintf("%s %d", r, n))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
