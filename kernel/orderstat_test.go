@@ -1,0 +1,134 @@
+package kernel
+
+import (
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// series draws log-price-like series of all the shapes that make selection hard: ties, ramps, steps, noise.
+func series(minLen, maxLen int) *rapid.Generator[[]float64] {
+	return rapid.Custom(func(t *rapid.T) []float64 {
+		n := rapid.IntRange(minLen, maxLen).Draw(t, "n")
+		shape := rapid.SampledFrom([]string{"constant", "ramp", "ticks", "walk", "steps", "any"}).Draw(t, "shape")
+		seed := rapid.Uint64().Draw(t, "seed")
+		next := func() float64 { // cheap noise in [-1,1): one draw per element would be slow
+			seed = seed*6364136223846793005 + 1442695040888963407
+			return float64(int64(seed)>>11) / (1 << 52)
+		}
+		level := rapid.Float64Range(-20, 20).Draw(t, "level")
+		y := make([]float64, n)
+		for i := range y {
+			switch shape {
+			case "constant":
+			case "ramp":
+				level += 0.001
+			case "ticks":
+				level += math.Round(next()) * 1e-4
+			case "walk":
+				level += 0.01 * next()
+			case "steps":
+				if next() > 0.95 {
+					level += next()
+				}
+			case "any":
+				level = 40 * next()
+			}
+			y[i] = level
+		}
+		return y
+	})
+}
+
+// TestTheilSenIsTheExactMedian compares with sorting all slopes: the same bits, not nearly the same.
+func TestTheilSenIsTheExactMedian(t *testing.T) {
+	var ts theilSen
+	rapid.Check(t, func(t *rapid.T) {
+		y := series(2, 130).Draw(t, "y")
+		var all []float64
+		for i := range y {
+			for j := i + 1; j < len(y); j++ {
+				all = append(all, (y[j]-y[i])/float64(j-i))
+			}
+		}
+		slices.Sort(all)
+		want := medianSorted(all)
+		ts.reserve(len(y))
+		if got := ts.slope(y); got != want {
+			t.Fatalf("slope of %d points is %v, want %v", len(y), got, want)
+		}
+	})
+}
+
+// TestTheilSenBracket makes sure that the fast way is the one usually taken.
+func TestTheilSenBracket(t *testing.T) {
+	var ts theilSen
+	ts.reserve(256)
+	y := make([]float64, 256)
+	taken, tries := 0, 200
+	for seed := range tries {
+		s, level := uint64(seed)*0x9e3779b97f4a7c15+1, 10.0
+		for i := range y {
+			s = s*6364136223846793005 + 1442695040888963407
+			level += float64(int64(s)>>11) / (1 << 52) * 0.01
+			y[i] = level
+		}
+		if _, ok := ts.bracketed(y, 256*255/2); ok {
+			taken++
+		}
+	}
+	if taken < tries*9/10 {
+		t.Errorf("%d of %d walks went the fast way, want nearly all", taken, tries)
+	}
+}
+
+func TestSelectNth(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := series(1, 200).Draw(t, "a")
+		n := rapid.IntRange(0, len(a)-1).Draw(t, "n")
+		sorted := slices.Sorted(slices.Values(a))
+		selectNth(a, n)
+		if a[n] != sorted[n] {
+			t.Fatalf("element %d is %v, want %v", n, a[n], sorted[n])
+		}
+		for i, x := range a {
+			if i < n && x > a[n] || i > n && x < a[n] {
+				t.Fatalf("element %d = %v is on the wrong side of %v", i, x, a[n])
+			}
+		}
+		slices.Sort(a)
+		if !slices.Equal(a, sorted) {
+			t.Fatal("elements were lost")
+		}
+	})
+}
+
+func TestMedianDeviation(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := series(1, 60).Draw(t, "s")
+		slices.Sort(s)
+		center := medianSorted(s)
+		deviations := make([]float64, len(s))
+		for i, x := range s {
+			deviations[i] = math.Abs(x - center)
+		}
+		slices.Sort(deviations)
+		if got, want := medianDeviation(s, center), medianSorted(deviations); got != want {
+			t.Fatalf("median deviation of %v is %v, want %v", s, got, want)
+		}
+	})
+}
+
+func TestQuantile(t *testing.T) {
+	s := []float64{1, 2, 4, 8, 16}
+	for _, c := range []struct{ q, want float64 }{{0, 1}, {0.25, 2}, {0.5, 4}, {0.625, 6}, {1, 16}, {0.1, 1.4}} {
+		if got := quantile(s, c.q); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("quantile %v is %v, want %v", c.q, got, c.want)
+		}
+	}
+	if got := quantile([]float64{3}, 0.7); got != 3 {
+		t.Errorf("quantile of one value is %v", got)
+	}
+}
