@@ -23,7 +23,8 @@ type inputs struct {
 	tap func(feed.Event)
 	// synthetic says in words what on this run is not real; blank where everything is.
 	synthetic string
-	replay    bool
+	// marketHint says where market data is looked for, to whoever finds none.
+	marketHint string
 }
 
 // defaultDemoSymbols are watched where the market is generated and nobody named symbols.
@@ -56,7 +57,7 @@ func openInputs(c config.Config, rdb redis.UniversalClient, universe func() []po
 				symbols = append(symbols, f.Symbol)
 			}
 		}
-		in.market, in.clock, in.replay, in.synthetic = src, src, true, "market data is a recording, replayed"
+		in.market, in.clock, in.synthetic = src, src, "market data is a recording, replayed"
 	case config.FeedRedis:
 		src, err := feed.NewRedisMarket(feed.RedisMarketOptions{
 			Client: rdb, Universe: universe, Limit: c.Window, Log: log,
@@ -67,6 +68,8 @@ func openInputs(c config.Config, rdb redis.UniversalClient, universe func() []po
 			return nil, fmt.Errorf("redis feed: %w", err)
 		}
 		in.market = src
+		in.marketHint = ": tried " + strings.ReplaceAll(strings.Join(feed.DefaultCandleKeys, ", "), "%s", "<SYM>") + " and " +
+			readPrefix(c.Keys.MarketState, c.Keys.Prefix, "marketstate:") + "<SYM>"
 	default:
 		return nil, fmt.Errorf("feed %q is not known", c.Feed.Kind)
 	}

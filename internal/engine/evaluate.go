@@ -37,6 +37,11 @@ func (e *Engine) evaluate(s *symbol) {
 		}
 	}
 	if !s.haveContent {
+		if s.marketAt.IsZero() {
+			s.waiting = "no market data from " + e.opts.MarketSource + e.opts.MarketHint
+		} else if s.waiting == "" {
+			s.waiting = "inputs went stale before there was any advice: " + string(state)
+		}
 		return
 	}
 	s.evaluated = true

@@ -29,6 +29,7 @@ type Options struct {
 	StateSymbols []position.Symbol // market states are produced for these, open or not; empty: for open positions
 	Publisher    string            // id of this writer, carried in everything it writes
 	MarketSource string            // label of the market source: "synthetic", "replay", "redis", ...
+	MarketHint   string            // where market data is looked for, for messages; blank or begins with a separator
 	Clock        feed.Clock        // strategy time; nil: wall time
 	Log          *slog.Logger
 	Metrics      *Metrics // nil: not exported

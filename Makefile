@@ -1,0 +1,78 @@
+# make help lists the targets.
+
+SHELL       := /bin/sh
+GO          ?= go
+BIN         := bin/harvest
+# Linked into the binary; a tree without history says "unknown".
+VERSION     ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null)
+COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+STAMP       := -X quantumharvest/internal/buildinfo.version=$(VERSION) -X quantumharvest/internal/buildinfo.commit=$(COMMIT)
+TOOL        := $(GO) tool -modfile=tools/go.mod
+# Servers that were unpacked come first only for tests.
+WITH_TOOLS  := PATH="$(CURDIR)/.tools/bin:$$PATH"
+
+# go test arguments: make test PKG=./internal/store RUN=TestBeat
+PKG         ?= ./...
+RUN         ?= .
+FUZZTIME    ?= 5000x
+BENCH       ?= .
+BENCH_COUNT ?= 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: build ## build and run everything in one process (ARGS="--speed 60 ..."); needs nothing but Go
+	@exec $(BIN) up $(ARGS)
+
+.PHONY: build
+build: ## build bin/harvest, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w $(STAMP)" -o $(BIN) ./cmd/harvest
+
+.PHONY: tools
+tools: ## bring the servers that tests need into .tools/, without root
+	@tools/fetch-debian.sh
+
+.PHONY: test
+test: tools compiler ## all tests with the race detector
+	$(WITH_TOOLS) CGO_ENABLED=1 $(GO) test -race -timeout 12m -run '$(RUN)' $(PKG)
+
+.PHONY: compiler
+compiler:
+	@command -v "$$($(GO) env CC | cut -d' ' -f1)" >/dev/null || { \
+		echo "make: the race detector needs a C compiler; on Debian and Ubuntu: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+.PHONY: long
+long: tools ## the long suites (soaks, full vectors, short fuzzing), without the race detector
+	$(WITH_TOOLS) HARVEST_LONG=1 $(GO) test -timeout 30m -run '$(RUN)' $(PKG)
+	GO="$(GO)" tools/fuzz.sh $(FUZZTIME) $(PKG)
+
+.PHONY: bench
+bench: tools ## benchmarks; BENCH_COUNT=10 and benchstat compare two trees
+	$(WITH_TOOLS) $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 60m $(PKG)
+
+.PHONY: benchstat
+benchstat: ## compare two outputs of make bench: make benchstat OLD=a.txt NEW=b.txt
+	$(TOOL) benchstat $(OLD) $(NEW)
+
+.PHONY: lint
+lint: ## vet, staticcheck, gofumpt and code that nothing reaches
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	@out=$$($(TOOL) gofumpt -l .); [ -z "$$out" ] || { echo "$$out"; echo "make: these files need 'make fmt'" >&2; exit 1; }
+	@out=$$($(TOOL) deadcode -filter '^quantumharvest/(cmd|internal)' ./cmd/... ./internal/config/gendocs); [ -z "$$out" ] || { echo "$$out"; exit 1; }
+
+.PHONY: fmt
+fmt: ## format the code
+	$(TOOL) gofumpt -w .
+
+.PHONY: docs
+docs: ## rewrite the configuration table in the README
+	$(GO) run ./internal/config/gendocs README.md
+
+.PHONY: clean
+clean: ## remove what was built and downloaded
+	rm -rf bin dist .tools

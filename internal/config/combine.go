@@ -1,0 +1,347 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// combine settles what needs more than one setting: defaults that follow from others, earlier names for the same
+// thing, and contradictions.
+func (l *loader) combine() {
+	l.combineRedis()
+	l.combineSources()
+	l.combineKeys()
+	l.checkCadence()
+	l.checkServing()
+}
+
+// isSet tells whether somebody gave the setting a value.
+func (l *loader) isSet(env string) bool { return l.values[env].layer > fromDefault }
+
+// contradict reports settings that do not go together, each with what it was set to.
+func (l *loader) contradict(text string, envs ...string) {
+	for _, env := range envs {
+		if l.failed[env] {
+			return // it has its own problem; a second one about the same text helps nobody
+		}
+	}
+	names := make([]string, len(envs))
+	for i, env := range envs {
+		for _, s := range Settings() {
+			if key(s) != env {
+				continue
+			}
+			names[i] = s.Name()
+			if v := l.values[env]; !s.Secret && v.text != "" {
+				names[i] += " " + shown(v.text)
+			}
+			names[i] += " (" + l.values[env].origin + ")"
+		}
+	}
+	l.problems = append(l.problems, Problem{Setting: strings.Join(names, " and "), Text: text})
+}
+
+func (l *loader) note(env, text string) {
+	l.draft.notes = append(l.draft.notes, Note{Setting: env, Text: text})
+}
+
+var redisSettingNames = []string{
+	"REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE",
+	"REDIS_TLS_CA_FILE", "REDIS_TLS_CERT_FILE", "REDIS_TLS_KEY_FILE",
+}
+
+func (l *loader) combineRedis() {
+	d := &l.draft
+	named := false
+	for _, env := range redisSettingNames {
+		named = named || l.isSet(env)
+	}
+	if l.role == Up && !named {
+		d.Embedded = true
+		return
+	}
+	d.Redis = Redis{Network: "tcp", DB: d.db, Username: d.username, Password: d.password}
+	host, port := or(d.host, "127.0.0.1"), 6379
+	if d.port != 0 {
+		port = d.port
+	}
+	useTLS := d.caFile != "" || d.certFile != ""
+	if l.isSet("REDIS_URL") && !l.failed["REDIS_URL"] {
+		host, port = l.applyURL()
+		useTLS = d.url.tls
+	}
+	if d.Redis.Addr = net.JoinHostPort(host, strconv.Itoa(port)); d.Redis.Network == "unix" {
+		d.Redis.Addr = d.url.host
+	}
+	l.readPassword()
+	l.buildTLS(useTLS, host)
+}
+
+// applyURL takes host, port, database, user and password from the URL. The single settings stand in for it and may
+// repeat it; where they disagree, the URL wins only from a higher layer.
+func (l *loader) applyURL() (host string, port int) {
+	d, u := &l.draft, l.draft.url
+	d.Redis.Network = u.network
+	port = 6379
+	if u.port != "" {
+		port, _ = strconv.Atoi(u.port) // checked when it was read
+	}
+	db, _ := strconv.Atoi(or(u.db, "0"))
+	l.agree("REDIS_HOST", u.network == "tcp" && sameHost(d.host, u.host))
+	l.agree("REDIS_PORT", u.network == "tcp" && d.port == port)
+	if u.db != "" || l.below("REDIS_DB") {
+		l.agree("REDIS_DB", d.db == db)
+		d.Redis.DB = db
+	}
+	if u.username != "" {
+		l.agree("REDIS_USERNAME", d.username == u.username)
+		d.Redis.Username = u.username
+	}
+	if u.password != "" {
+		l.agree("REDIS_PASSWORD", d.password.Reveal() == u.password)
+		d.Redis.Password = NewSecret(u.password)
+	}
+	return u.host, port
+}
+
+// below tells whether a setting comes from a lower layer than the URL, so that the URL replaces it.
+func (l *loader) below(env string) bool { return l.values[env].layer < l.values["REDIS_URL"].layer }
+
+func (l *loader) agree(env string, same bool) {
+	if l.isSet(env) && !same && !l.below(env) {
+		l.contradict("they name different servers or accounts; keep one of the two", "REDIS_URL", env)
+	}
+}
+
+func sameHost(a, b string) bool {
+	local := func(h string) string {
+		if h = strings.ToLower(h); h == "localhost" {
+			return "127.0.0.1"
+		}
+		return h
+	}
+	return local(a) == local(b)
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+const maxPasswordFileBytes = 4096
+
+func (l *loader) readPassword() {
+	d := &l.draft
+	if d.passwordFile == "" {
+		return
+	}
+	if l.isSet("REDIS_PASSWORD") {
+		l.contradict("the password is given twice; keep one of the two", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE")
+		return
+	}
+	if d.url.password != "" {
+		l.contradict("the password is given twice; take it out of the URL", "REDIS_URL", "REDIS_PASSWORD_FILE")
+		return
+	}
+	raw, err := os.ReadFile(d.passwordFile)
+	text := strings.TrimRight(string(raw), "\r\n")
+	switch {
+	case err != nil:
+		l.refuseEnv("REDIS_PASSWORD_FILE", "cannot be read")
+	case text == "":
+		l.refuseEnv("REDIS_PASSWORD_FILE", "the file is empty")
+	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
+		l.refuseEnv("REDIS_PASSWORD_FILE", "the file holds more than one line; it must hold the password alone")
+	default:
+		d.Redis.Password = NewSecret(text)
+	}
+}
+
+func (l *loader) refuseEnv(env, text string) {
+	for _, s := range Settings() {
+		if s.Env == env {
+			l.refuse(s, text)
+		}
+	}
+}
+
+// buildTLS makes the TLS configuration, and says so where the parts do not fit together.
+func (l *loader) buildTLS(use bool, host string) {
+	d := &l.draft
+	for _, env := range []string{"REDIS_TLS_CA_FILE", "REDIS_TLS_CERT_FILE", "REDIS_TLS_KEY_FILE"} {
+		if l.isSet(env) && l.isSet("REDIS_URL") && !l.failed["REDIS_URL"] && !use {
+			l.contradict("the URL says plain text; begin it with rediss://", "REDIS_URL", env)
+		}
+	}
+	if l.isSet("REDIS_TLS_CERT_FILE") != l.isSet("REDIS_TLS_KEY_FILE") {
+		l.problems = append(l.problems, Problem{
+			Setting: "REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE",
+			Text:    "one is given without the other; a client certificate needs both",
+		})
+		return
+	}
+	if !use {
+		return
+	}
+	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if d.caFile != "" {
+		pem, err := os.ReadFile(d.caFile)
+		conf.RootCAs = x509.NewCertPool()
+		if err != nil || !conf.RootCAs.AppendCertsFromPEM(pem) {
+			l.refuseEnv("REDIS_TLS_CA_FILE", "holds no PEM certificate")
+		}
+	}
+	if d.certFile != "" && d.keyFile != "" {
+		pair, err := tls.LoadX509KeyPair(d.certFile, d.keyFile)
+		if err != nil {
+			l.refuseEnv("REDIS_TLS_CERT_FILE", "does not load together with REDIS_TLS_KEY_FILE: both must be PEM and belong together")
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	d.Redis.TLS = conf
+}
+
+// combineSources settles feed and positions, under their own and their earlier names.
+func (l *loader) combineSources() {
+	d := &l.draft
+	if l.role != Export {
+		l.combineFeed()
+	}
+
+	positions, source := l.values["HARVEST_POSITIONS"], l.values["POSITION_SOURCE"]
+	legacy := PositionsKind(d.positionSource)
+	if legacy == "synthetic" {
+		legacy = PositionsDemo
+	}
+	switch {
+	case l.isSet("HARVEST_POSITIONS") && l.isSet("POSITION_SOURCE"):
+		if d.positions.Kind != legacy && positions.layer == source.layer {
+			l.contradict("they name different sources of positions; keep one of the two", "HARVEST_POSITIONS", "POSITION_SOURCE")
+		}
+		if d.Positions = d.positions; source.layer > positions.layer {
+			d.Positions = Positions{Kind: legacy}
+		}
+	case l.isSet("HARVEST_POSITIONS"):
+		d.Positions = d.positions
+	case l.isSet("POSITION_SOURCE"):
+		d.Positions = Positions{Kind: legacy}
+	case d.Embedded && d.Feed.Kind != FeedRedis:
+		d.Positions = Positions{Kind: PositionsDemo}
+	default:
+		d.Positions = Positions{Kind: PositionsAuto}
+	}
+	if !d.Embedded && l.role != Export {
+		if d.Feed.Kind == FeedSynthetic {
+			l.note("HARVEST_FEED", "a generated market is published to a Redis of yours, under its keys and labelled")
+		}
+		if d.Positions.Kind == PositionsDemo {
+			l.note("HARVEST_POSITIONS", "made-up positions are published to a Redis of yours, under its keys and labelled")
+		}
+	}
+}
+
+func (l *loader) combineFeed() {
+	d := &l.draft
+	feed, source := l.values["HARVEST_FEED"], l.values["MARKETSTATE_SOURCE"]
+	synthetic := d.stateSource == "synthetic"
+	switch {
+	case l.isSet("HARVEST_FEED"):
+		d.Feed = d.feed
+		if synthetic && d.feed.Kind != FeedSynthetic {
+			if feed.layer == source.layer {
+				l.contradict("they name different markets; keep one of the two", "HARVEST_FEED", "MARKETSTATE_SOURCE")
+			} else if source.layer > feed.layer {
+				d.Feed = Feed{Kind: FeedSynthetic}
+			}
+		}
+	case synthetic, d.Embedded:
+		d.Feed = Feed{Kind: FeedSynthetic}
+	default:
+		d.Feed = Feed{Kind: FeedRedis}
+	}
+	if d.Feed.Kind == FeedRedis && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
+		l.contradict("only a replayed or generated feed can run at another speed; choose --feed file:PATH or synthetic, or leave the speed out", "HARVEST_SPEED")
+	}
+	if d.For > 0 && d.Once {
+		l.contradict("one cycle and a running time exclude each other; keep one of the two", "HARVEST_FOR", "--once")
+	}
+}
+
+func (l *loader) combineKeys() {
+	k := &l.draft.Keys
+	for _, key := range []struct {
+		field *string
+		tail  string
+		read  bool
+	}{
+		{&k.Harvest, "harvest:proposal:", true},
+		{&k.MarketState, "marketstate:", l.role != Export},
+		{&k.RiskProposal, "risk:proposal:", l.role != Export},
+		{&k.Stream, "stream:harvest.proposal", l.role != Export},
+	} {
+		if *key.field == "" && key.read {
+			*key.field = k.Prefix + key.tail
+		}
+	}
+	if l.role == Export {
+		return
+	}
+	for _, pair := range [][2]string{
+		{"HARVEST_PREFIX", "MARKETSTATE_PREFIX"},
+		{"HARVEST_PREFIX", "RISKPROPOSAL_PREFIX"},
+		{"MARKETSTATE_PREFIX", "RISKPROPOSAL_PREFIX"},
+	} {
+		prefixes := map[string]string{
+			"HARVEST_PREFIX": k.Harvest, "MARKETSTATE_PREFIX": k.MarketState, "RISKPROPOSAL_PREFIX": k.RiskProposal,
+		}
+		if prefixes[pair[0]] == prefixes[pair[1]] {
+			l.contradict("two kinds of records would share the same keys; choose different prefixes", pair[0], pair[1])
+		}
+	}
+}
+
+func (l *loader) checkCadence() {
+	d := &l.draft
+	if l.role == Export {
+		return
+	}
+	for _, stale := range []struct {
+		env string
+		sec float64
+	}{{"MARKET_STALE_SEC", d.MarketStale.Seconds()}, {"POSITION_STALE_SEC", d.PositionStale.Seconds()}} {
+		if stale.sec <= d.Heartbeat.Seconds() {
+			l.contradict("input would be stale between two heartbeats; raise the first", stale.env, "HEARTBEAT_INTERVAL_SEC")
+		}
+	}
+}
+
+func (l *loader) checkServing() {
+	d := &l.draft
+	ports := []struct {
+		env  string
+		port int
+	}{{"METRICS_PORT", d.MetricsPort}, {"PUBLISHER_PORT", d.PublisherPort}}
+	if d.Embedded {
+		ports = append(ports, struct {
+			env  string
+			port int
+		}{"EMBEDDED_REDIS_PORT", d.EmbeddedPort})
+	}
+	for i, a := range ports {
+		for _, b := range ports[:i] {
+			if a.port == b.port && a.port != 0 {
+				l.contradict(fmt.Sprintf("both want port %d; give one of them another", a.port), b.env, a.env)
+			}
+		}
+	}
+	if ip := net.ParseIP(d.ListenHost); d.WebConfigFile == "" && d.ListenHost != "localhost" && (ip == nil || !ip.IsLoopback()) && !l.failed["LISTEN_HOST"] {
+		l.note("LISTEN_HOST", "the metrics are open to everyone who reaches "+d.ListenHost+"; WEB_CONFIG_FILE adds TLS and a password")
+	}
+}

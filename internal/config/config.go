@@ -1,0 +1,194 @@
+// Package config turns flags, environment and an env file into one checked value. One table (see Settings) makes the
+// flags, their environment twins, the help text, the README's table and the validation, so that none of them can
+// say something else than the others.
+//
+// A flag wins over the environment, the environment over the file named by --env-file, the file over the default; a
+// blank value counts as not given. Everything that is wrong is reported together, each problem with the setting, where
+// it was set, the value (never that of a secret) and what to write instead.
+package config
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"time"
+
+	"quantumharvest/internal/position"
+)
+
+// Role is what a process does; each role reads its own settings and knows the names of the others.
+type Role string
+
+// The roles. Apply has no command in this version: its names are known so that an env file shared with it loads.
+const (
+	Up      Role = "up"
+	Publish Role = "publish"
+	Export  Role = "export"
+	Apply   Role = "apply"
+)
+
+// FeedKind is where candles and prices come from. The zero value is none.
+type FeedKind string
+
+// The feeds.
+const (
+	FeedSynthetic FeedKind = "synthetic" // a generated market
+	FeedRedis     FeedKind = "redis"     // legacy candle keys or ready market states
+	FeedFile      FeedKind = "file"      // recorded candles, replayed
+)
+
+// PositionsKind is where positions come from. The zero value is none.
+type PositionsKind string
+
+// The position sources.
+const (
+	PositionsAuto        PositionsKind = "auto"         // the Redis sources, never made-up ones
+	PositionsRedisHash   PositionsKind = "redis_hash"   // legacy hashes
+	PositionsRedisStream PositionsKind = "redis_stream" // the execution stream
+	PositionsFile        PositionsKind = "file"         // a JSON file
+	PositionsDemo        PositionsKind = "demo"         // made up on the feed, labelled everywhere
+)
+
+// LogFormat is how log lines look.
+type LogFormat string
+
+// The log formats.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// Redis says how to reach the server that holds the wire contract.
+type Redis struct {
+	Network  string // "tcp" or "unix"
+	Addr     string // host:port, or the path of a socket
+	DB       int
+	Username string
+	Password Secret
+	TLS      *tls.Config // nil: plain
+}
+
+// String is the address as a URL, without the password.
+func (r Redis) String() string {
+	u := url.URL{Scheme: "redis", Host: r.Addr, Path: "/" + strconv.Itoa(r.DB)}
+	if r.Network == "unix" {
+		u = url.URL{Scheme: "unix", Path: r.Addr, RawQuery: "db=" + strconv.Itoa(r.DB)}
+	} else if r.TLS != nil {
+		u.Scheme = "rediss"
+	}
+	if r.Username != "" {
+		u.User = url.User(r.Username)
+	}
+	return u.String()
+}
+
+// LogValue is String, so that neither the password nor the TLS configuration is taken apart by a logger.
+func (r Redis) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+// Keys are the prefixes of every key that is read or written; each ends in a separator.
+type Keys struct {
+	Prefix       string // of all keys without a prefix of their own
+	MarketState  string
+	RiskProposal string
+	Harvest      string
+	Stream       string // name of the proposal stream, in full
+}
+
+// Feed says where candles and prices come from.
+type Feed struct {
+	Kind  FeedKind
+	Files []string // with FeedFile
+}
+
+// Positions says where positions come from.
+type Positions struct {
+	Kind PositionsKind
+	File string // with PositionsFile
+}
+
+// Config is everything the settings say, checked and with all defaults in place. Fields of settings that the role does
+// not read hold their zero value.
+type Config struct {
+	Role Role
+
+	// Redis is the server to use; with Embedded it is not filled and the process brings its own, on EmbeddedPort or
+	// the next free one (0: any).
+	Redis        Redis
+	Embedded     bool
+	EmbeddedPort int
+	Keys         Keys
+
+	Symbols      []position.Symbol // publish only these; empty: every open position
+	StateSymbols []position.Symbol // produce market states for these; empty: for every symbol evaluated
+	Feed         Feed
+	Positions    Positions
+	Speed        float64       // strategy seconds per wall second, > 0
+	Seed         uint64        // of the synthetic market and the demonstration positions
+	For          time.Duration // stop after; 0: run until stopped
+	Once         bool          // one cycle, then stop
+	DataDir      string        // where local state is kept; blank: nowhere
+
+	Heartbeat       time.Duration // whole seconds
+	PublishInterval time.Duration
+	MaxPublishAge   time.Duration
+	ChangeEps       float64 // relative for the stop, absolute for K
+	FallbackStopPct float64 // fraction of entry
+	MarketStale     time.Duration
+	PositionStale   time.Duration
+	StateInterval   time.Duration // between produced market states of one symbol
+	Window          int           // closes kept per symbol
+	StreamEnabled   bool
+	PublisherID     string // blank: the composition root makes one
+
+	PollInterval  time.Duration // at most one log line of the exporter in this time
+	ListenHost    string
+	MetricsPort   int // 0: any free one
+	PublisherPort int // 0: any free one
+	WebConfigFile string
+
+	LogLevel  slog.Level
+	LogFormat LogFormat
+}
+
+// Note is something that the operator should read and that does not stop the start.
+type Note struct {
+	Setting string // its environment name, or blank
+	Text    string
+}
+
+// Problem is one thing that stops the start.
+type Problem struct {
+	Setting string // as the operator knows it: NAME (--flag), or the env file and line
+	Origin  string // where the value was set; blank where there is no one place
+	Value   string // ready to print; blank where it must not be shown or there is none
+	Text    string // what is wrong, and what to write instead
+}
+
+// String is the problem on one line.
+func (p Problem) String() string {
+	s := p.Setting
+	if p.Value != "" {
+		s += " is " + p.Value
+	}
+	if p.Origin != "" {
+		s += " (" + p.Origin + ")"
+	}
+	return s + ": " + p.Text
+}
+
+// Error is every problem found, in the order of the table.
+type Error struct{ Problems []Problem }
+
+// Error lists all problems, one on a line.
+func (e *Error) Error() string {
+	s := "1 problem with the settings stops the start:"
+	if n := len(e.Problems); n != 1 {
+		s = fmt.Sprintf("%d problems with the settings stop the start:", n)
+	}
+	for _, p := range e.Problems {
+		s += "\n  " + p.String()
+	}
+	return s
+}

@@ -1,0 +1,407 @@
+package config
+
+import (
+	"slices"
+	"time"
+
+	"quantumharvest/internal/position"
+)
+
+// Group is a heading under which settings are listed in the help text and the docs.
+type Group string
+
+// The groups, in the order they are listed.
+const (
+	GroupInput   Group = "What is watched"
+	GroupRedis   Group = "Redis"
+	GroupKeys    Group = "Keys"
+	GroupCadence Group = "Cadence"
+	GroupServe   Group = "Serving metrics"
+	GroupRun     Group = "Running"
+	GroupApply   Group = "Apply"
+)
+
+// Setting is one row of the table.
+type Setting struct {
+	Env     string // environment name; blank: flag only
+	Flag    string // without the dashes; blank: no flag
+	Arg     string // placeholder of the value in the help text; blank: a switch
+	Default string // as one would write it
+	// DefaultText replaces Default in help and docs where the default depends on the situation.
+	DefaultText string
+	Usage       string // one sentence, without a full stop
+	Group       Group
+	Roles       []Role
+	Legacy      bool // the name is part of the wire contract
+	Secret      bool // the value is never shown
+
+	// set reads a value that is not blank into the draft. Its error says what is wrong and what to write instead, and
+	// does not repeat the value.
+	set func(*draft, string) error
+}
+
+// draft is a Config under construction, with the parts that only make sense together.
+type draft struct {
+	Config
+
+	url          redisURL
+	host         string
+	port         int
+	db           int
+	username     string
+	password     Secret
+	passwordFile string
+	caFile       string
+	certFile     string
+	keyFile      string
+
+	feed           Feed
+	stateSource    string
+	positions      Positions
+	positionSource string
+
+	notes []Note
+}
+
+var (
+	all      = []Role{Up, Publish, Export}
+	engine   = []Role{Up, Publish}
+	exporter = []Role{Up, Export}
+)
+
+// Settings is the table: every setting of every role, in the order of help and docs.
+func Settings() []Setting {
+	return slices.Concat(inputSettings(), redisSettings(), keySettings(), cadenceSettings(), serveSettings(),
+		runSettings(), applySettings())
+}
+
+func inputSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "SYMBOLS", Flag: "symbols", Arg: "LIST", Roles: all, Legacy: true,
+			DefaultText: "every open position",
+			Usage:       "symbols to publish, separated by commas; open positions outside the list are counted as uncovered",
+			set:         symbols("SYMBOLS", func(d *draft) *[]position.Symbol { return &d.Symbols }),
+		},
+		{
+			Env: "HARVEST_FEED", Flag: "feed", Arg: "FEED", Roles: engine,
+			DefaultText: "synthetic with the embedded Redis, else redis",
+			Usage:       "candles and prices: redis, synthetic (generated, labelled) or file:PATH[,PATH...] (recorded candles as CSV, replayed)",
+			set:         setFeed,
+		},
+		{
+			Env: "HARVEST_POSITIONS", Flag: "positions", Arg: "SOURCE", Roles: all,
+			DefaultText: "demo with the embedded Redis and a feed of its own, else auto",
+			Usage:       "positions: auto (the Redis sources), redis_hash, redis_stream, file:PATH (JSON) or demo (made up on the feed, labelled)",
+			set:         setPositions,
+		},
+		{
+			Env: "POSITION_SOURCE", Flag: "position-source", Arg: "SOURCE", Roles: all, Legacy: true,
+			DefaultText: "auto",
+			Usage:       "earlier name of the choice of positions: auto, redis_hash, redis_stream or synthetic (now demo)",
+			set: choice(func(d *draft) *string { return &d.positionSource },
+				"auto", "redis_hash", "redis_stream", "synthetic"),
+		},
+		{
+			Env: "MARKETSTATE_SOURCE", Flag: "marketstate-source", Arg: "SOURCE", Roles: engine, Legacy: true,
+			DefaultText: "candles",
+			Usage:       "earlier choice of the market's source: candles, or synthetic (the same as the feed synthetic)",
+			set:         choice(func(d *draft) *string { return &d.stateSource }, "candles", "synthetic"),
+		},
+		{
+			Env: "MARKETSTATE_SYMBOLS", Flag: "marketstate-symbols", Arg: "LIST", Roles: engine, Legacy: true,
+			DefaultText: "every symbol evaluated",
+			Usage:       "symbols whose market state is produced from candles where nobody else writes it",
+			set:         symbols("MARKETSTATE_SYMBOLS", func(d *draft) *[]position.Symbol { return &d.StateSymbols }),
+		},
+		{
+			Env: "MARKETSTATE_WINDOW_SIZE", Flag: "marketstate-window-size", Arg: "N", Default: "300", Roles: engine, Legacy: true,
+			Usage: "closes kept per symbol; the market state needs 257",
+			set:   integer(func(d *draft) *int { return &d.Window }, minWindow, 100_000),
+		},
+		{
+			Env: "HARVEST_SPEED", Flag: "speed", Arg: "N", Default: "1", Roles: engine,
+			Usage: "strategy seconds per second of a replayed or generated feed",
+			set:   number(func(d *draft) *float64 { return &d.Speed }, 0.001, 1_000_000),
+		},
+		{
+			Env: "HARVEST_SEED", Flag: "seed", Arg: "N", Default: "1", Roles: engine,
+			Usage: "seed of the generated market and the demonstration positions",
+			set:   setSeed,
+		},
+		{
+			Env: "FALLBACK_STOP_PCT", Flag: "fallback-stop-pct", Arg: "FRACTION", Default: "0.02", Roles: engine, Legacy: true,
+			Usage: "stop distance as a fraction of the entry price while no stop proposal is known",
+			set:   number(func(d *draft) *float64 { return &d.FallbackStopPct }, 0.0001, 0.99),
+		},
+	}
+	return inGroup(GroupInput, rows)
+}
+
+func redisSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "REDIS_URL", Flag: "redis", Arg: "URL", Roles: all, Legacy: true, Secret: true,
+			DefaultText: "up: an embedded Redis; else redis://127.0.0.1:6379/0",
+			Usage:       "Redis server: redis://, rediss:// (TLS) or unix://, with [USER:PASSWORD@]HOST:PORT/DB",
+			set:         setRedisURL,
+		},
+		{
+			Env: "REDIS_HOST", Flag: "redis-host", Arg: "HOST", Roles: all, Legacy: true,
+			DefaultText: "127.0.0.1",
+			Usage:       "Redis host, where no URL is given",
+			set:         setRedisHost,
+		},
+		{
+			Env: "REDIS_PORT", Flag: "redis-port", Arg: "PORT", Roles: all, Legacy: true,
+			DefaultText: "6379",
+			Usage:       "Redis port, where no URL is given",
+			set:         integer(func(d *draft) *int { return &d.port }, 1, 65535),
+		},
+		{
+			Env: "REDIS_DB", Flag: "redis-db", Arg: "N", Roles: all, Legacy: true,
+			DefaultText: "0",
+			Usage:       "Redis database number, where no URL is given",
+			set:         integer(func(d *draft) *int { return &d.db }, 0, 65535),
+		},
+		{
+			Env: "REDIS_USERNAME", Flag: "redis-username", Arg: "NAME", Roles: all,
+			Usage: "ACL user",
+			set:   token(func(d *draft) *string { return &d.username }),
+		},
+		{
+			Env: "REDIS_PASSWORD", Roles: all, Secret: true,
+			Usage: "password; has no flag because command lines are public",
+			set:   func(d *draft, text string) error { d.password = NewSecret(text); return nil },
+		},
+		{
+			Env: "REDIS_PASSWORD_FILE", Flag: "redis-password-file", Arg: "FILE", Roles: all,
+			Usage: "file that holds the password",
+			set:   file(func(d *draft) *string { return &d.passwordFile }),
+		},
+		{
+			Env: "REDIS_TLS_CA_FILE", Flag: "redis-tls-ca-file", Arg: "FILE", Roles: all,
+			DefaultText: "the system's roots",
+			Usage:       "PEM certificates to check the server against; turns TLS on where no URL is given",
+			set:         file(func(d *draft) *string { return &d.caFile }),
+		},
+		{
+			Env: "REDIS_TLS_CERT_FILE", Flag: "redis-tls-cert-file", Arg: "FILE", Roles: all,
+			Usage: "PEM certificate to show to the server",
+			set:   file(func(d *draft) *string { return &d.certFile }),
+		},
+		{
+			Env: "REDIS_TLS_KEY_FILE", Flag: "redis-tls-key-file", Arg: "FILE", Roles: all,
+			Usage: "PEM key of that certificate",
+			set:   file(func(d *draft) *string { return &d.keyFile }),
+		},
+		{
+			Env: "EMBEDDED_REDIS_PORT", Flag: "embedded-redis-port", Arg: "PORT", Default: "6379", Roles: []Role{Up},
+			Usage: "port of the embedded Redis on 127.0.0.1; a taken one: the next free one; 0: any",
+			set:   integer(func(d *draft) *int { return &d.EmbeddedPort }, 0, 65535),
+		},
+	}
+	return inGroup(GroupRedis, rows)
+}
+
+func keySettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "KEY_PREFIX", Flag: "key-prefix", Arg: "PREFIX", Default: "quantum:", Roles: all,
+			Usage: "prefix of every key whose own prefix is not set; another one lets a second instance run beside the first",
+			set:   prefix("KEY_PREFIX", func(d *draft) *string { return &d.Keys.Prefix }),
+		},
+		{
+			Env: "HARVEST_PREFIX", Flag: "harvest-prefix", Arg: "PREFIX", Roles: all, Legacy: true,
+			DefaultText: "quantum:harvest:proposal:",
+			Usage:       "prefix of the proposals",
+			set:         prefix("HARVEST_PREFIX", func(d *draft) *string { return &d.Keys.Harvest }),
+		},
+		{
+			Env: "MARKETSTATE_PREFIX", Flag: "marketstate-prefix", Arg: "PREFIX", Roles: engine, Legacy: true,
+			DefaultText: "quantum:marketstate:",
+			Usage:       "prefix of the market states",
+			set:         prefix("MARKETSTATE_PREFIX", func(d *draft) *string { return &d.Keys.MarketState }),
+		},
+		{
+			Env: "RISKPROPOSAL_PREFIX", Flag: "riskproposal-prefix", Arg: "PREFIX", Roles: engine, Legacy: true,
+			DefaultText: "quantum:risk:proposal:",
+			Usage:       "prefix of the stop proposals",
+			set:         prefix("RISKPROPOSAL_PREFIX", func(d *draft) *string { return &d.Keys.RiskProposal }),
+		},
+		{
+			Env: "ENABLE_STREAM", Flag: "enable-stream", Default: "false", Roles: engine, Legacy: true,
+			Usage: "append every full publish to the streams as well",
+			set:   boolean(func(d *draft) *bool { return &d.StreamEnabled }),
+		},
+		{
+			Env: "STREAM_NAME", Flag: "stream-name", Arg: "KEY", Roles: engine, Legacy: true,
+			DefaultText: "quantum:stream:harvest.proposal",
+			Usage:       "key of the proposal stream",
+			set:         token(func(d *draft) *string { return &d.Keys.Stream }),
+		},
+		{
+			Env: "PUBLISHER_ID", Flag: "publisher-id", Arg: "ID", Roles: engine,
+			DefaultText: "made from host and process",
+			Usage:       "name of this writer in everything it writes",
+			set:         token(func(d *draft) *string { return &d.PublisherID }),
+		},
+	}
+	return inGroup(GroupKeys, rows)
+}
+
+func cadenceSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "HEARTBEAT_INTERVAL_SEC", Flag: "heartbeat-interval-sec", Arg: "SECONDS", Default: "1", Roles: engine,
+			Usage: "whole seconds between heartbeats, 1 to 5",
+			set:   wholeSeconds(func(d *draft) *time.Duration { return &d.Heartbeat }, 1, 5),
+		},
+		{
+			Env: "PUBLISH_INTERVAL_SEC", Flag: "publish-interval-sec", Arg: "SECONDS", Default: "10", Roles: engine, Legacy: true,
+			Usage: "length of a publish cycle; does not slow the heartbeat",
+			set:   seconds(func(d *draft) *time.Duration { return &d.PublishInterval }, 0.1, 3600),
+		},
+		{
+			Env: "MAX_PUBLISH_AGE_SEC", Flag: "max-publish-age-sec", Arg: "SECONDS", Default: "60", Roles: engine, Legacy: true,
+			Usage: "publish in full at the latest after this time",
+			set:   seconds(func(d *draft) *time.Duration { return &d.MaxPublishAge }, 0, 86400),
+		},
+		{
+			Env: "CHANGE_EPS_PCT", Flag: "change-eps-pct", Arg: "FRACTION", Default: "0.001", Roles: engine, Legacy: true,
+			Usage: "publish in full where the stop moved by more than this fraction or K by more than this amount",
+			set:   number(func(d *draft) *float64 { return &d.ChangeEps }, 0, 1),
+		},
+		{
+			Env: "MARKET_STALE_SEC", Flag: "market-stale-sec", Arg: "SECONDS", Default: "120", Roles: engine,
+			Usage: "market input older than this is stale",
+			set:   seconds(func(d *draft) *time.Duration { return &d.MarketStale }, 1, 86400),
+		},
+		{
+			Env: "POSITION_STALE_SEC", Flag: "position-stale-sec", Arg: "SECONDS", Default: "30", Roles: engine,
+			Usage: "position input older than this is stale",
+			set:   seconds(func(d *draft) *time.Duration { return &d.PositionStale }, 1, 86400),
+		},
+		{
+			Env: "MARKETSTATE_PUBLISH_INTERVAL", Flag: "marketstate-publish-interval", Arg: "SECONDS", Default: "60", Roles: engine, Legacy: true,
+			Usage: "time between the market states and stops that are produced for one symbol",
+			set:   seconds(func(d *draft) *time.Duration { return &d.StateInterval }, 1, 86400),
+		},
+	}
+	return inGroup(GroupCadence, rows)
+}
+
+func serveSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "LISTEN_HOST", Flag: "listen-host", Arg: "HOST", Default: "127.0.0.1", Roles: all,
+			Usage: "address to listen on; 0.0.0.0 for every interface",
+			set:   setListenHost,
+		},
+		{
+			Env: "METRICS_PORT", Flag: "metrics-port", Arg: "PORT", Default: "8042", Roles: exporter, Legacy: true,
+			Usage: "port of the exporter; 0: any",
+			set:   integer(func(d *draft) *int { return &d.MetricsPort }, 0, 65535),
+		},
+		{
+			Env: "PUBLISHER_PORT", Flag: "publisher-port", Arg: "PORT", Default: "8041", Roles: engine,
+			Usage: "port of the publisher's own metrics; 0: any",
+			set:   integer(func(d *draft) *int { return &d.PublisherPort }, 0, 65535),
+		},
+		{
+			Env: "POLL_INTERVAL_SEC", Flag: "poll-interval-sec", Arg: "SECONDS", Default: "5", Roles: exporter, Legacy: true,
+			Usage: "the exporter logs at most one line in this time; it reads Redis at every scrape",
+			set:   seconds(func(d *draft) *time.Duration { return &d.PollInterval }, 0, 3600),
+		},
+		{
+			Env: "WEB_CONFIG_FILE", Flag: "web-config-file", Arg: "FILE", Roles: all,
+			Usage: "TLS and authentication of the metric endpoints, in the format of Prometheus' exporters",
+			set:   file(func(d *draft) *string { return &d.WebConfigFile }),
+		},
+	}
+	return inGroup(GroupServe, rows)
+}
+
+func runSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "HARVEST_FOR", Flag: "for", Arg: "DURATION", Default: "0", Roles: engine,
+			Usage: "stop after this time, for example 30s or 5m; 0: run until stopped",
+			set:   duration(func(d *draft) *time.Duration { return &d.For }),
+		},
+		{
+			Flag: "once", Default: "false", Roles: []Role{Publish},
+			Usage: "run one cycle and stop",
+			set:   boolean(func(d *draft) *bool { return &d.Once }),
+		},
+		{
+			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: engine,
+			DefaultText: "nothing is kept",
+			Usage:       "folder for what must survive a restart of the embedded Redis",
+			set:         directory(func(d *draft) *string { return &d.DataDir }),
+		},
+		{
+			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: all, Legacy: true,
+			Usage: "DEBUG, INFO, WARNING or ERROR",
+			set:   setLogLevel,
+		},
+		{
+			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: all,
+			Usage: "text or json",
+			set: func(d *draft, text string) error {
+				var format string
+				err := choice(func(*draft) *string { return &format }, string(LogText), string(LogJSON))(d, text)
+				d.LogFormat = LogFormat(format)
+				return err
+			},
+		},
+	}
+	return inGroup(GroupRun, rows)
+}
+
+// applySettings are names that an env file may share with the apply service. No role of this version reads them.
+func applySettings() []Setting {
+	rows := []Setting{
+		{Env: "APPLY_MODE", Default: "dry_run", Usage: "dry_run or testnet"},
+		{Env: "APPLY_ALLOWLIST", Default: "BTCUSDT", Usage: "symbols that may be acted on"},
+		{Env: "APPLY_KILL_SWITCH", Usage: "start halted"},
+		{Env: "K_BLOCK_CRITICAL", Default: "0.80", Usage: "reported only: risk reduction is never blocked by a risk score"},
+		{Env: "K_BLOCK_WARNING", Default: "0.60", Usage: "reported only"},
+		{Env: "BINANCE_TESTNET_API_KEY", Secret: true, Usage: "key of the exchange's test network"},
+		{Env: "BINANCE_TESTNET_API_SECRET", Secret: true, Usage: "its secret"},
+	}
+	for i := range rows {
+		rows[i].Roles = []Role{Apply}
+		rows[i].Legacy = true
+	}
+	return inGroup(GroupApply, rows)
+}
+
+func inGroup(g Group, rows []Setting) []Setting {
+	for i := range rows {
+		rows[i].Group = g
+	}
+	return rows
+}
+
+// For tells whether the role reads the setting.
+func (s Setting) For(role Role) bool { return slices.Contains(s.Roles, role) }
+
+// Name is how the setting is called in messages: its environment name with the flag in brackets, or the one it has.
+func (s Setting) Name() string {
+	switch {
+	case s.Flag == "":
+		return s.Env
+	case s.Env == "":
+		return "--" + s.Flag
+	}
+	return s.Env + " (--" + s.Flag + ")"
+}
+
+// shownDefault is the default for people; blank where there is none.
+func (s Setting) shownDefault() string {
+	if s.DefaultText != "" {
+		return s.DefaultText
+	}
+	return s.Default
+}

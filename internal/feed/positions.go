@@ -1,0 +1,380 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/position"
+)
+
+// The names under which positions in Redis are reported.
+const (
+	redisAutoName   = "redis_auto"
+	redisHashName   = "redis_hash"
+	redisStreamName = "redis_stream"
+)
+
+const (
+	// positionScanDeadline bounds a walk through the keys.
+	positionScanDeadline = 30 * time.Second
+	// positionKeyRetire is how long a key that is gone is still asked for by name.
+	positionKeyRetire = time.Minute
+	// positionsNoneRepeat is how often it is said that there are no positions.
+	positionsNoneRepeat = time.Minute
+	// heartbeatFresh is the age up to which the heartbeat of whoever writes the positions shows that it lives.
+	heartbeatFresh = 30 * time.Second
+)
+
+// PositionMode says which keys hold the positions.
+type PositionMode string
+
+// The modes. Auto reads the hashes, and the stream only as long as no hash was ever seen to hold a position. None of
+// them makes positions up.
+const (
+	PositionsAuto   PositionMode = "auto"
+	PositionsHash   PositionMode = "redis_hash"
+	PositionsStream PositionMode = "redis_stream"
+)
+
+// RedisPositionsOptions say where positions lie.
+type RedisPositionsOptions struct {
+	// Client speaks to a single node or through Sentinel. It should have ContextTimeoutEnabled, so that a stuck read
+	// ends with its deadline.
+	Client       redis.UniversalClient
+	Mode         PositionMode      // blank: PositionsAuto
+	Prefix       string            // of all keys; blank: quantum:
+	Key          string            // JSON hash, and with a colon the start of every symbol's hash; blank: <Prefix>state:positions
+	StreamKey    string            // blank: <Prefix>stream:execution
+	HeartbeatKey string            // epoch seconds, kept fresh by whoever writes positions, if it does; blank: <Key>_heartbeat
+	Symbols      []position.Symbol // asked for by name from the start; all others are found all the same
+	Poll         time.Duration     // between reads; 0: one second
+	Discover     time.Duration     // between walks through the keys; 0: five seconds
+	Deadline     time.Duration     // of one read; 0: five seconds
+	Log          *slog.Logger      // nil: nothing is logged
+	Now          func() time.Time  // nil: time.Now
+}
+
+// RedisPositions reads open positions from Redis: a hash for each symbol, one hash of JSON records, or a stream of
+// which the last entry of a symbol stands. Where both kinds of hash have a symbol its own hash counts.
+//
+// A poll is one pipelined round trip, whatever the number of positions; keys are discovered by SCAN beside it. Every
+// poll that was read to the end gives a Snapshot, named redis_hash or redis_stream after where it comes from. Its
+// Instance is the run id of the server; where the server does not tell, every outage counts as another incarnation.
+//
+// The hashes are snapshots of a state: a symbol that is not there is absent. The stream is a log of events: nothing is
+// ever absent from it, and only a close event or a quantity of zero ends a position.
+type RedisPositions struct {
+	opts    RedisPositionsOptions
+	name    string
+	defects *defectBook
+	flawed  map[string]bool // keys found wrong by this poll
+
+	hashes   map[position.Symbol]*positionHash
+	order    []*positionHash
+	badKeys  []string // of the last walk
+	nextScan time.Time
+	own      positionKind // symbols with a hash of their own
+	json     positionKind // symbols in the JSON hash
+	seen     bool         // some hash was seen to hold a position
+
+	stream positionStream
+
+	outages int       // survived so far: part of the instance where there is no run id
+	noRunID bool      // said already
+	noneAt  time.Time // when it was last said that there are no positions
+	said    time.Time // when the current outage was last reported; zero: there is none
+}
+
+// positionHash is one symbol's own hash.
+type positionHash struct {
+	symbol  position.Symbol
+	key     string
+	probed  bool      // asked for by name, whether it was ever seen or not
+	present bool      // at the last poll
+	seenAt  time.Time // when it was last there, or discovered
+}
+
+// positionKind remembers what one kind of key held.
+type positionKind struct {
+	held []position.Symbol
+	lost []position.Symbol
+}
+
+// note takes what there is now. Several positions that go at once, with nothing left of their kind, were not closed
+// one by one: they are lost from sight.
+func (k *positionKind) note(now []position.Symbol, alive bool) {
+	switch {
+	case len(now) > 0 || alive:
+		k.lost = nil
+	case len(k.held) > 1:
+		k.lost = k.held
+	}
+	k.held = now
+}
+
+// NewRedisPositions checks the options; it does not ask Redis anything.
+func NewRedisPositions(opts RedisPositionsOptions) (*RedisPositions, error) {
+	if opts.Client == nil {
+		return nil, errors.New("redis positions: no client")
+	}
+	p := &RedisPositions{flawed: make(map[string]bool), hashes: make(map[position.Symbol]*positionHash)}
+	switch opts.Mode {
+	case "", PositionsAuto:
+		opts.Mode, p.name = PositionsAuto, redisAutoName
+	case PositionsHash:
+		p.name = redisHashName
+	case PositionsStream:
+		p.name = redisStreamName
+	default:
+		return nil, fmt.Errorf("redis positions: mode %q is not one of auto, redis_hash, redis_stream", opts.Mode)
+	}
+	fill := func(field *string, value string) {
+		if *field == "" {
+			*field = value
+		}
+	}
+	fill(&opts.Prefix, "quantum:")
+	if !strings.HasSuffix(opts.Prefix, ":") {
+		opts.Prefix += ":"
+	}
+	fill(&opts.Key, opts.Prefix+"state:positions")
+	fill(&opts.StreamKey, opts.Prefix+"stream:execution")
+	fill(&opts.HeartbeatKey, opts.Key+"_heartbeat")
+	for _, d := range []struct {
+		field    *time.Duration
+		standard time.Duration
+	}{{&opts.Poll, time.Second}, {&opts.Discover, 5 * time.Second}, {&opts.Deadline, 5 * time.Second}} {
+		if *d.field <= 0 {
+			*d.field = d.standard
+		}
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	p.opts, p.defects = opts, newDefectBook(p.name)
+	p.stream.latest = make(map[position.Symbol]*positionEvent)
+	if opts.Mode != PositionsStream {
+		for _, s := range opts.Symbols {
+			p.discover(s).probed = true
+		}
+	}
+	return p, nil
+}
+
+// Name is redis_auto, redis_hash or redis_stream: the mode. Snapshots carry the name of what they were read from.
+func (p *RedisPositions) Name() string { return p.name }
+
+// Run polls until ctx ends. While Redis is away it reports an Outage, at first and then every ten seconds, backs off to
+// two seconds, and goes on by itself.
+func (p *RedisPositions) Run(ctx context.Context, sink Sink) error {
+	retry := backoff.NewExponentialBackOff()
+	// A quarter of jitter on top of the largest interval is the longest wait.
+	retry.InitialInterval, retry.RandomizationFactor = redisRetryMost/20, 0.25
+	retry.MaxInterval = time.Duration(float64(redisRetryMost) / (1 + retry.RandomizationFactor))
+	retry.Reset()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		err := p.poll(ctx, sink)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			retry.Reset()
+			timer.Reset(p.opts.Poll)
+		default:
+			timer.Reset(retry.NextBackOff())
+		}
+	}
+}
+
+// poll reads once and reports an outage.
+func (p *RedisPositions) poll(ctx context.Context, sink Sink) error {
+	err := p.read(ctx, sink)
+	now := p.opts.Now()
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		if !p.said.IsZero() {
+			p.opts.Log.Info("positions can be read again", "source", p.name)
+		}
+		p.said = time.Time{}
+	default:
+		p.outages++
+		if p.said.IsZero() || now.Sub(p.said) >= redisOutageRepeat || now.Before(p.said) {
+			p.said = now
+			sink(Outage{Source: p.name, Err: fmt.Errorf("read positions from redis: %w", err), At: now})
+		}
+	}
+	return err
+}
+
+// positionReplies are the answers of one poll.
+type positionReplies struct {
+	info   *redis.StringCmd
+	beat   *redis.StringCmd
+	json   *redis.MapStringStringCmd
+	kinds  []*redis.StatusCmd
+	fields []*redis.SliceCmd
+	newest *redis.XMessageSliceCmd
+	later  *redis.XMessageSliceCmd
+}
+
+// read reads once. An error means that Redis could not be read; what is wrong with one key is a refusal.
+func (p *RedisPositions) read(ctx context.Context, sink Sink) error {
+	hashes := p.opts.Mode != PositionsStream
+	stream := p.opts.Mode == PositionsStream || (p.opts.Mode == PositionsAuto && !p.seen)
+	if hashes {
+		if err := p.scan(ctx); err != nil {
+			return fmt.Errorf("find position keys: %w", err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.opts.Deadline)
+	defer cancel()
+	// What is read is at least as new as the question.
+	at := p.opts.Now()
+	pipe := p.opts.Client.Pipeline()
+	r := positionReplies{info: pipe.Info(ctx, "server")}
+	if hashes {
+		r.beat = pipe.Get(ctx, p.opts.HeartbeatKey)
+		r.json = pipe.HGetAll(ctx, p.opts.Key)
+		r.kinds, r.fields = make([]*redis.StatusCmd, len(p.order)), make([]*redis.SliceCmd, len(p.order))
+		for i, h := range p.order {
+			r.kinds[i] = pipe.Type(ctx, h.key)
+			r.fields[i] = pipe.HMGet(ctx, h.key, recordNames[:recordStateFields]...)
+		}
+	}
+	if stream {
+		p.stream.ask(ctx, pipe, p.opts.StreamKey, &r)
+	}
+	if err := execute(ctx, pipe); err != nil {
+		return err
+	}
+	instance := p.instance(r.info)
+	clear(p.flawed)
+
+	var tally positionTally
+	var snaps [2]Snapshot
+	n := 0
+	if hashes {
+		snaps[n] = p.takeHashes(&r, at, sink)
+		tally.count(&snaps[n])
+		n++
+		stream = stream && !p.seen
+	}
+	if stream {
+		snap, err := p.takeStream(ctx, &r, instance, at, sink)
+		if err != nil {
+			return err
+		}
+		snaps[n] = snap
+		tally.count(&snaps[n])
+		n++
+	}
+	for key := range p.defects.standing {
+		if !p.flawed[key] {
+			p.defects.set(key, "", nil, at, sink)
+		}
+	}
+	p.defects.repeat(at, sink)
+	for _, snap := range snaps[:n] {
+		snap.Instance = instance
+		sink(snap)
+	}
+	p.sayNone(tally, at)
+	return nil
+}
+
+// instance identifies the incarnation of the server. It matters wherever absence is to be evidence.
+func (p *RedisPositions) instance(info *redis.StringCmd) string {
+	for line := range strings.Lines(info.Val()) {
+		if id, ok := strings.CutPrefix(line, "run_id:"); ok && strings.TrimSpace(id) != "" {
+			return strings.TrimSpace(id)
+		}
+	}
+	if !p.noRunID {
+		p.noRunID = true
+		p.opts.Log.Info("redis does not tell its run id (INFO server): every outage counts as a restart",
+			"source", p.name, "err", info.Err())
+	}
+	return "outage-" + strconv.Itoa(p.outages)
+}
+
+// positionTally is what one poll found, over all places.
+type positionTally struct {
+	open, refused int
+	tried         []string
+}
+
+func (t *positionTally) count(snap *Snapshot) {
+	for i := range snap.Records {
+		if !snap.Records[i].Flat() {
+			t.open++
+		}
+	}
+	t.refused += len(snap.Refused)
+	t.tried = append(t.tried, snap.Source)
+}
+
+// sayNone says loudly that there is nothing to protect, and what to do for whoever only wants to look around.
+func (p *RedisPositions) sayNone(t positionTally, now time.Time) {
+	if t.open > 0 {
+		p.noneAt = time.Time{}
+		return
+	}
+	if !p.noneAt.IsZero() && now.Sub(p.noneAt) < positionsNoneRepeat && !now.Before(p.noneAt) {
+		return
+	}
+	p.noneAt = now
+	var keys []string
+	for _, source := range t.tried {
+		if source == redisStreamName {
+			keys = append(keys, p.opts.StreamKey)
+		} else {
+			keys = append(keys, p.opts.Key+":<SYMBOL>", p.opts.Key)
+		}
+	}
+	p.opts.Log.Warn("no open position found: nothing to watch over", "sources", t.tried, "keys", keys,
+		"refused_records", t.refused,
+		"hint", "positions are never made up; demonstration positions: --positions demo or POSITION_SOURCE=synthetic")
+}
+
+// flaw notes what is wrong under a key.
+func (p *RedisPositions) flaw(key string, sym position.Symbol, flaws []flaw, at time.Time, sink Sink) {
+	if len(flaws) == 0 {
+		return
+	}
+	p.flawed[key] = true
+	p.defects.set(key, sym, flaws, at, sink)
+}
+
+// discover returns what is known of a symbol's own hash, and makes it known.
+func (p *RedisPositions) discover(sym position.Symbol) *positionHash {
+	h := p.hashes[sym]
+	if h == nil {
+		h = &positionHash{symbol: sym, key: p.opts.Key + ":" + string(sym)}
+		p.hashes[sym] = h
+		i, _ := slices.BinarySearchFunc(p.order, sym, func(h *positionHash, sym position.Symbol) int {
+			return strings.Compare(string(h.symbol), string(sym))
+		})
+		p.order = slices.Insert(p.order, i, h)
+	}
+	return h
+}

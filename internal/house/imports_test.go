@@ -1,0 +1,138 @@
+package house
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// may says which packages of ours a package may import, and why no others. A package that is not listed here fails, so
+// that a new room in the house comes with its door drawn.
+var may = []struct {
+	path   string
+	others []string
+	reason string
+}{
+	{"kernel", nil, "the formulas are values in, values out, and others import them: nothing of ours comes along"},
+	{"internal/position", nil, "everything imports position, so position imports nothing"},
+	{"internal/feed", []string{"internal/position", "kernel"}, "a source pushes events and does not know who consumes them"},
+	{"internal/store", []string{"internal/position", "kernel"}, "the store is the wire contract and nothing else"},
+	{
+		"internal/engine",
+		[]string{"internal/feed", "internal/position", "internal/store", "kernel"},
+		"the engine is pure cadence: it is given its inputs and hands out a batch, and never sees a server or an exporter",
+	},
+	{
+		"internal/exporter",
+		[]string{"internal/position", "internal/store", "kernel"},
+		"the exporter shows what the store holds; with the engine at hand it would show what the engine believes",
+	},
+	{"internal/listen", nil, "serving pages and metrics knows nothing of what is served"},
+	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
+	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
+	{"internal/config/gendocs", []string{"internal/config"}, "it only writes down the table of settings"},
+	{"internal/buildinfo", nil, "the identity of a build depends on nothing"},
+	{"internal/golden", []string{"kernel"}, "golden cases go through the kernel and nothing else"},
+	{"internal/app", []string{
+		"internal/buildinfo", "internal/config", "internal/embedded", "internal/engine", "internal/exporter",
+		"internal/feed", "internal/listen", "internal/position", "internal/store", "kernel",
+	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
+	{
+		"cmd/harvest",
+		[]string{"internal/app", "internal/buildinfo", "internal/config", "internal/golden"},
+		"a command turns arguments into options and calls app: what it needs of the other rooms belongs into app",
+	},
+	{"internal/house", nil, "the rules look at the tree from outside"},
+}
+
+// testOnly are packages that only tests import. They may import what they help to test.
+var testOnly = regexp.MustCompile(`^internal/(realserver|[a-z]+/[a-z]+test)$`)
+
+func TestImportsOfOurs(t *testing.T) {
+	known := map[string]int{}
+	for i, m := range may {
+		known[m.path] = i
+	}
+	for _, p := range packages(t) {
+		path := p.path()
+		if testOnly.MatchString(path) {
+			continue
+		}
+		i, ok := known[path]
+		if !ok {
+			t.Errorf("package %s is not in the table of imports: say there what it may import, and why no more", path)
+			continue
+		}
+		for _, imported := range p.Imports {
+			other, ours := strings.CutPrefix(imported, module+"/")
+			if !ours {
+				continue
+			}
+			switch {
+			case testOnly.MatchString(other):
+				t.Errorf("%s imports %s: that is for tests and does not belong into the binary", path, other)
+			case !slices.Contains(may[i].others, other):
+				t.Errorf("%s must not import %s: %s", path, other, may[i].reason)
+			}
+		}
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			if imported == module+"/internal/app" && path != "internal/app" && path != "cmd/harvest" {
+				t.Errorf("a test of %s imports app: it would test everything at once; give it what it needs", path)
+			}
+		}
+	}
+}
+
+// pure is the part of the standard library that the kernel may use: no clock, no I/O, no goroutines.
+var pure = []string{
+	"cmp", "errors", "fmt", "iter", "maps", "math", "math/bits", "slices", "sort", "strconv", "strings", "unicode", "unicode/utf8",
+}
+
+func TestKernelIsPure(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.path() != "kernel" {
+			continue
+		}
+		for _, imported := range p.Imports {
+			if !slices.Contains(pure, imported) {
+				t.Errorf("kernel must not import %s: it has no clock and no I/O, so that every answer can be computed again", imported)
+			}
+		}
+		return
+	}
+	t.Error("there is no package kernel")
+}
+
+// A library that reaches the outside is used in few places, so that it can be replaced there.
+func TestImportsOfLibraries(t *testing.T) {
+	rules := []struct {
+		library string
+		users   []string
+		reason  string
+	}{
+		{"github.com/redis/go-redis", []string{"internal/store", "internal/feed", "internal/app"}, "Redis is spoken by the store and the feeds that read it"},
+		{"github.com/alicebob/miniredis", []string{"internal/embedded"}, "the embedded server is one package's secret"},
+		{"github.com/spf13/cobra", []string{"cmd/harvest"}, "commands are the outermost layer"},
+		{"github.com/spf13/pflag", []string{"cmd/harvest", "internal/config"}, "flags become settings in one place"},
+		{"github.com/prometheus/exporter-toolkit", []string{"internal/listen"}, "TLS and authentication of every port are set up in one place"},
+		{"net/http", []string{"internal/listen", "internal/exporter", "internal/app"}, "only what serves pages speaks HTTP"},
+		{"pgregory.net/rapid", nil, "tests only"},
+		{"go.uber.org/goleak", nil, "tests only"},
+		{"github.com/google/go-cmp", nil, "tests only"},
+		{"testing", nil, "tests only"},
+	}
+	for _, p := range packages(t) {
+		path := p.path()
+		if testOnly.MatchString(path) {
+			continue
+		}
+		for _, imported := range p.Imports {
+			for _, r := range rules {
+				if (imported == r.library || strings.HasPrefix(imported, r.library+"/")) && !slices.Contains(r.users, path) {
+					t.Errorf("%s must not import %s: %s", path, imported, r.reason)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,42 @@
+package store_test
+
+import (
+	"testing"
+
+	"quantumharvest/internal/embedded"
+	"quantumharvest/internal/realserver"
+	"quantumharvest/internal/store"
+	"quantumharvest/internal/store/storetest"
+)
+
+func TestContractOnRedisServer(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Server {
+		r := realserver.Redis(t)
+		return storetest.Server{Options: store.Options{URL: r.URL()}, Restart: r.Restart}
+	})
+}
+
+func TestContractOnEmbedded(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Server {
+		start := func(addr string) *embedded.Server {
+			s, err := embedded.Start(embedded.Options{Addr: addr})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		running := start("127.0.0.1:0")
+		addr := running.Addr()
+		t.Cleanup(func() { _ = running.Close() })
+		return storetest.Server{
+			Options: store.Options{URL: running.URL()},
+			Restart: func() {
+				_ = running.Close()
+				running = start(addr)
+				if running.Moved() {
+					t.Fatalf("the port %s was taken meanwhile", addr)
+				}
+			},
+		}
+	})
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"quantumharvest/internal/position"
+)
+
+// ProblemKind is what is wrong with one field. The set is fixed: it is a metric label.
+type ProblemKind string
+
+// The kinds of problem.
+const (
+	FieldMissing    ProblemKind = "missing"    // absent, or empty where empty says nothing
+	FieldUnparsable ProblemKind = "unparsable" // not a finite number, not a known word, out of range
+)
+
+// Problem is one field of a hash that could not be read. The field keeps its zero value in the Proposal, which must
+// not be shown or acted on as if it had been read.
+type Problem struct {
+	Field string
+	Kind  ProblemKind
+	Value string // the offending text, shortened
+}
+
+// Decode reads the hash of sym field by field: what can be read is in the Proposal, what cannot is a Problem. A hash of
+// an earlier writer (no schema_version) lacks our fields, which is no problem; where it has no last_update_epoch
+// either, computed_at_utc stands in and LastUpdateDerived is set.
+func Decode(sym position.Symbol, hash map[string]string) (Proposal, []Problem) {
+	p := Proposal{Symbol: sym}
+	var problems []Problem
+	_, ours := hash["schema_version"]
+	for i := range fields {
+		f := &fields[i]
+		v, there := hash[f.name]
+		switch {
+		case !there && !f.legacy && !ours:
+		case !there, v == "" && !f.blank:
+			problems = append(problems, Problem{Field: f.name, Kind: FieldMissing})
+		case !f.get(&p, v):
+			problems = append(problems, Problem{Field: f.name, Kind: FieldUnparsable, Value: shorten(v)})
+		}
+	}
+	if v := hash["last_update_epoch"]; !ours && v == "" && !p.ComputedAt.IsZero() {
+		p.LastUpdate, p.LastUpdateDerived = p.ComputedAt.Truncate(time.Second), true
+		problems = without(problems, "last_update_epoch")
+	}
+	return p, problems
+}
+
+func without(problems []Problem, name string) []Problem {
+	kept := problems[:0]
+	for _, pr := range problems {
+		if pr.Field != name {
+			kept = append(kept, pr)
+		}
+	}
+	return kept
+}
+
+// shorten keeps the start of a text for a log line or a page.
+func shorten(s string) string {
+	const limit = 64
+	if len(s) > limit {
+		s = s[:limit]
+		for len(s) > 0 && !utf8.RuneStart(s[len(s)-1]) {
+			s = s[:len(s)-1]
+		}
+		s = s[:max(len(s)-1, 0)] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// parseNumber reads a finite decimal. Go's hexadecimal floats and digit separators are not part of the contract.
+func parseNumber(s string) (float64, bool) {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9', c == '+', c == '-', c == '.', c == 'e', c == 'E':
+		default:
+			return 0, false
+		}
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !finite(f) {
+		return 0, false
+	}
+	return f, true
+}
+
+func parseCount(s string) (int64, bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return 0, false
+	}
+	return n, true
+}
+
+// maxEpoch is the end of the year 9999: beyond it a number is not an epoch in seconds but something else, often
+// milliseconds.
+const maxEpoch = 253402300799
+
+// parseEpoch reads seconds since 1970, whole or with a fraction; the fraction is kept to the microsecond.
+func parseEpoch(s string) (time.Time, bool) {
+	f, ok := parseNumber(s)
+	if !ok || f < 0 || f > maxEpoch {
+		return time.Time{}, false
+	}
+	whole, frac := math.Modf(f)
+	return time.Unix(int64(whole), int64(math.Round(frac*1e6))*1000).UTC(), true
+}
+
+// isoLayouts are the forms of ISO 8601 seen in proposals; Go accepts a fraction after the seconds in all of them.
+var isoLayouts = [...]string{"2006-01-02T15:04:05", "2006-01-02T15:04:05Z07:00", "2006-01-02 15:04:05", "2006-01-02 15:04:05Z07:00"}
+
+// parseISO reads an ISO 8601 instant; without a zone it is UTC.
+func parseISO(s string) (time.Time, bool) {
+	for _, layout := range isoLayouts {
+		t, err := time.Parse(layout, s)
+		if err != nil {
+			continue
+		}
+		if t = t.UTC(); t.Unix() < 0 || t.Unix() > maxEpoch {
+			return time.Time{}, false
+		}
+		return t, true
+	}
+	return time.Time{}, false
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"quantumharvest/internal/position"
+	"quantumharvest/kernel"
+)
+
+// state writes a market state under its legacy key.
+func (p *plan) state(m *MarketStateRecord, res *Result) {
+	h := p.record(res, m.Symbol, p.s.keys.MarketState(m.Symbol), p.s.keys.marketStream, m.Publisher, m.TTL)
+	st := &m.State
+	h.number("sigma", st.Sigma)
+	h.number("mu", st.Mu)
+	h.number("ts", st.TS)
+	h.regime(st)
+	h.number("dp", st.DP)
+	h.number("vr", st.VR)
+	h.number("spike_proxy", st.SpikeProxy)
+	h.text("ts_timestamp", string(appendEpoch(nil, m.At)))
+	h.text("buffer_size", strconv.Itoa(m.BufferSize))
+	h.done()
+}
+
+// stops writes a stop proposal under its legacy key.
+func (p *plan) stops(r *StopsRecord, res *Result) {
+	h := p.record(res, r.Symbol, p.s.keys.Risk(r.Symbol), p.s.keys.riskStream, r.Publisher, r.TTL)
+	h.number("proposed_sl", r.Stops.ProposedSL)
+	h.number("proposed_tp", r.Stops.ProposedTP)
+	h.number("stop_dist_pct", r.Stops.StopDistPct)
+	h.number("tp_dist_pct", r.Stops.TPDistPct)
+	h.number("trail_gap_pct", r.Stops.TrailGapPct)
+	h.text("reason_codes", r.Stops.Reasons.String())
+	h.number("sigma", r.State.Sigma)
+	h.number("ts", r.State.TS)
+	h.regime(&r.State)
+	h.text("computed_at_utc", string(appendComputed(nil, r.At)))
+	pos := &r.Position
+	h.text("position_side", string(pos.Side))
+	h.number("position_entry_price", pos.Entry)
+	h.number("position_current_price", pos.Current)
+	h.number("position_peak_price", pos.Peak)
+	h.number("position_trough_price", pos.Trough)
+	h.number("position_age_sec", r.AgeSec)
+	h.number("position_unrealized_pnl", perUnit(pos))
+	h.done()
+}
+
+// perUnit is the profit of one unit of base: price arithmetic where there is a price, else as reported.
+func perUnit(p *position.Position) float64 {
+	if p.Current > 0 {
+		return p.Side.Sign() * (p.Current - p.Entry)
+	}
+	return p.ReportedPnL
+}
+
+// produced is one record on its way into a plan.
+type produced struct {
+	p     *plan
+	res   *Result
+	start int
+	bad   string // the first field that is not finite
+	ttl   time.Duration
+}
+
+func (p *plan) record(res *Result, sym position.Symbol, key, stream, publisher string, ttl time.Duration) *produced {
+	res.Symbol = sym
+	keys := []string{key, stream}
+	if !p.s.streams {
+		keys = keys[:1]
+	}
+	start := p.begin(produceScript, keys...)
+	p.add(p.s.keys.producerMark(), strconv.FormatInt(ttl.Milliseconds(), 10), string(sym), "publisher", p.s.keys.producer(publisher))
+	return &produced{p: p, res: res, start: start, ttl: ttl}
+}
+
+func (h *produced) text(name, value string) { h.p.add(name, value) }
+
+func (h *produced) number(name string, v float64) {
+	if !finite(v) && h.bad == "" {
+		h.bad = name
+	}
+	h.text(name, string(appendNumber(nil, v)))
+}
+
+func (h *produced) regime(st *kernel.MarketState) {
+	h.number("p_trend", st.PTrend)
+	h.number("p_mr", st.PMR)
+	h.number("p_chop", st.PChop)
+}
+
+func (h *produced) done() {
+	var err error
+	switch {
+	case h.ttl < time.Millisecond:
+		err = errors.New("a produced record needs a time to live: one that outlives its writer would be taken for fresh")
+	case h.bad != "":
+		err = errors.New("field " + h.bad + " is not finite")
+	}
+	if err != nil {
+		h.p.args = h.p.args[:h.start]
+		h.p.refuse(h.res, produceScript.name, err)
+		return
+	}
+	h.p.end(produceScript, h.start, h.res)
+}

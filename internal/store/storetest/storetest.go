@@ -1,0 +1,221 @@
+// Package storetest is the contract that every Redis under the store must keep: one suite, run against a real
+// redis-server and against the embedded one.
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+	"quantumharvest/kernel"
+)
+
+// Server is one Redis under test.
+type Server struct {
+	Options store.Options // how to reach it
+	Restart func()        // ends it and starts it again, empty, at the same address
+}
+
+// Run checks the whole contract. newServer starts a fresh, empty server that ends with the test.
+func Run(t *testing.T, newServer func(t *testing.T) Server) {
+	for _, c := range []struct {
+		name string
+		test func(*harness)
+	}{
+		{"publish", publish},
+		{"beat", beat},
+		{"close", closing},
+		{"fence", fences},
+		{"repair", repair},
+		{"restart", restarts},
+		{"streams", streams},
+		{"produced", produced},
+		{"expected", expected},
+		{"read", reading},
+		{"round trips", roundTrips},
+		{"concurrency", concurrency},
+		{"faults stay", faultsStay},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(newHarness(t, newServer(t))) })
+	}
+}
+
+// harness is one Store and one plain client on the same server.
+type harness struct {
+	*testing.T
+	ctx    context.Context
+	server Server
+	store  *store.Store
+	keys   store.Keys
+	raw    *redis.Client
+	trips  *tripCounter
+}
+
+func newHarness(t *testing.T, s Server) *harness {
+	t.Helper()
+	h := &harness{T: t, server: s, keys: store.NewKeys(store.KeysOptions{})}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	h.ctx = ctx
+	h.raw = client(t, s.Options)
+	h.store, h.trips = h.open()
+	return h
+}
+
+// open makes another Store on the same server, as another process would.
+func (h *harness) open(options ...store.Option) (*store.Store, *tripCounter) {
+	h.Helper()
+	rdb := client(h.T, h.server.Options)
+	trips := new(tripCounter)
+	rdb.AddHook(trips)
+	return store.New(rdb, h.keys, options...), trips
+}
+
+func client(t *testing.T, o store.Options) *redis.Client {
+	t.Helper()
+	ro, err := redis.ParseURL(o.URL)
+	if err != nil {
+		t.Fatalf("url of the server: %v", err)
+	}
+	ro.Protocol, ro.MaxRetries, ro.PipelinePoolSize, ro.DisableIdentity = 2, -1, -1, true
+	ro.ReadTimeout, ro.WriteTimeout, ro.PoolTimeout = time.Minute, time.Minute, time.Minute
+	rdb := redis.NewClient(ro)
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// tripCounter counts round trips from outside the store.
+type tripCounter struct{ n atomic.Int64 }
+
+func (c *tripCounter) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (c *tripCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.n.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (c *tripCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.n.Add(1)
+		return next(ctx, cmds)
+	}
+}
+
+// noon is when everything in the suite happens.
+var noon = time.Date(2026, 1, 23, 12, 0, 0, 0, time.UTC)
+
+// Proposal is a whole proposal for sym, different for every n.
+func Proposal(sym position.Symbol, n int) store.Proposal {
+	f := float64(n)
+	return store.Proposal{
+		Symbol: sym, Action: kernel.ActionPartial50, NewStop: 100.2 + f, RNet: 4.5 + f/7, RiskUnit: 0.699, CostEst: 0.1,
+		KillScore: 0.527, Reasons: []string{"harvest_partial_50", "profit_lock"},
+		K:     kernel.KillComponents{RegimeFlip: 0, SigmaSpike: 0.01, TSDrop: 0.208, AgePenalty: 1e-7},
+		Sigma: 0.00466, TS: 0.091, PTrend: 0.3, PMR: 0.3, PChop: 0.4,
+		ComputedAt: noon.Add(123456 * time.Microsecond), Side: position.Long, AgeSec: 3600 + f, Current: 105, Entry: 100,
+		UnrealizedPnL: 5, SchemaVersion: store.SchemaVersion, Episode: "episode-1", OpenedAt: noon.Add(-time.Hour), Stop: 99,
+		ContentMarketAt: noon.Add(-time.Second), ContentPositionAt: noon.Add(-2 * time.Second), InputState: store.InputFresh,
+		MarketSource: "redis", PositionSource: "redis_hash", Publisher: "test-a", Fence: 10,
+		LastUpdate: noon, MarketAt: noon, PositionAt: noon, ValidUntil: noon.Add(5 * time.Second), Peak: 106, Trough: 98,
+	}
+}
+
+// Beat is the heartbeat that belongs to p once it was published under revision.
+func Beat(p store.Proposal, revision int64, at time.Time) store.Beat {
+	return store.Beat{
+		Symbol: p.Symbol, Revision: revision, Fence: p.Fence, LastUpdate: at, MarketAt: at, PositionAt: at,
+		InputState: p.InputState, ValidUntil: at.Add(5 * time.Second), Peak: 107, Trough: 97,
+	}
+}
+
+func (h *harness) write(b store.Batch) store.Results {
+	h.Helper()
+	return h.writeTo(h.store, b)
+}
+
+func (h *harness) writeTo(s *store.Store, b store.Batch) store.Results {
+	h.Helper()
+	r, err := s.Write(h.ctx, b)
+	if err != nil {
+		h.Fatalf("Write: %v", err)
+	}
+	return r
+}
+
+// published writes p in full and gives the revision.
+func (h *harness) published(p store.Proposal) int64 {
+	h.Helper()
+	r := h.write(store.Batch{Publishes: []store.Proposal{p}}).Publishes[0]
+	h.outcome(r, store.Done)
+	return r.Revision
+}
+
+func (h *harness) outcome(r store.Result, want store.Outcome) {
+	h.Helper()
+	if r.Outcome != want {
+		h.Fatalf("%s: outcome %q (%v), want %q", r.Symbol, r.Outcome, r.Err, want)
+	}
+}
+
+// hash is what the server holds, read past the store.
+func (h *harness) hash(key string) map[string]string {
+	h.Helper()
+	m, err := h.raw.HGetAll(h.ctx, key).Result()
+	if err != nil {
+		h.Fatalf("HGETALL %s: %v", key, err)
+	}
+	return m
+}
+
+func (h *harness) stream(key string) []redis.XMessage {
+	h.Helper()
+	m, err := h.raw.XRange(h.ctx, key, "-", "+").Result()
+	if err != nil {
+		h.Fatalf("XRANGE %s: %v", key, err)
+	}
+	return m
+}
+
+func (h *harness) do(args ...any) {
+	h.Helper()
+	if err := h.raw.Do(h.ctx, args...).Err(); err != nil {
+		h.Fatalf("%v: %v", args, err)
+	}
+}
+
+func (h *harness) equal(what string, got, want any) {
+	h.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		h.Fatalf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+// wire is p as the hash it makes.
+func wire(p store.Proposal) map[string]string {
+	m := map[string]string{}
+	pairs := store.Encode(p)
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	return m
+}
+
+func symbols(n int) []position.Symbol {
+	out := make([]position.Symbol, n)
+	for i := range out {
+		out[i] = position.Symbol(fmt.Sprintf("SYM%04dUSDT", i))
+	}
+	return out
+}
