@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"quantumharvest/internal/app"
 	"quantumharvest/internal/config"
 )
 
@@ -31,6 +32,7 @@ type process struct {
 }
 
 func main() {
+	app.QuietLibraries()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default action is back: a second one ends a stop that takes too long.
 	context.AfterFunc(ctx, stop)

@@ -19,6 +19,7 @@ type inputs struct {
 	market    feed.Source
 	positions feed.Source
 	clock     feed.Clock
+	strategy  bool // positions are dated in the time of that clock
 	// tap sees every market event before the engine does: demonstration positions open at the prices of the feed.
 	tap func(feed.Event)
 	// synthetic says in words what on this run is not real; blank where everything is.
@@ -76,13 +77,14 @@ func openInputs(c config.Config, rdb redis.UniversalClient, universe func() []po
 
 	if c.Positions.Kind == config.PositionsDemo {
 		demo := feed.NewDemo(feed.DemoOptions{Symbols: symbols, Seed: c.Seed, Clock: in.clock})
-		in.positions, in.tap = demo, demo.Watch
+		in.positions, in.tap, in.strategy = demo, demo.Watch, true
 		if in.synthetic != "" {
 			in.synthetic += ", "
 		}
 		in.synthetic += "positions are made up (demo)"
 		return in, nil
 	}
+	in.strategy = c.Positions.Kind == config.PositionsFile
 	var err error
 	in.positions, err = openPositions(c, rdb, log)
 	return in, err

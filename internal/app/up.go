@@ -116,7 +116,7 @@ func newPublisherRole(env Env, nextPort bool) (*publisherRole, error) {
 		ProduceEvery: c.StateInterval, Window: c.Window,
 		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvest,
 		Gate:    kernel.GateParams{ChangeEpsPct: c.ChangeEps, MaxPublishAgeSec: c.MaxPublishAge.Seconds()},
-		Symbols: c.Symbols, StateSymbols: c.StateSymbols, Publisher: r.id, MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock,
+		Symbols: c.Symbols, StateSymbols: c.StateSymbols, Publisher: r.id, MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
 		Log: env.Log, Metrics: engine.NewMetrics(reg),
 	})
 	if err != nil {

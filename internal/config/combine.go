@@ -284,7 +284,6 @@ func (l *loader) combineKeys() {
 		{&k.Harvest, "harvest:proposal:", true},
 		{&k.MarketState, "marketstate:", l.role != Export},
 		{&k.RiskProposal, "risk:proposal:", l.role != Export},
-		{&k.Stream, "stream:harvest.proposal", l.role != Export},
 	} {
 		if *key.field == "" && key.read {
 			*key.field = k.Prefix + key.tail

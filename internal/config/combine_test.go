@@ -122,6 +122,7 @@ func TestSources(t *testing.T) {
 		positions Positions
 		notes     int
 	}{
+		{"a replay that names its symbol", Up, []string{"--feed", "file:BTCUSDT=" + csv}, nil, Feed{FeedFile, []string{"BTCUSDT=" + csv}}, Positions{Kind: PositionsDemo}, 0},
 		{"a replay in up", Up, []string{"--feed", "file:" + csv + ", file:" + js}, nil, Feed{FeedFile, []string{csv, js}}, Positions{Kind: PositionsDemo}, 0},
 		{"redis feed in the embedded one", Up, []string{"--feed", "redis"}, nil, Feed{Kind: FeedRedis}, Positions{Kind: PositionsAuto}, 0},
 		{"up on a Redis of ours", Up, []string{"--redis", "redis://h"}, nil, Feed{Kind: FeedRedis}, Positions{Kind: PositionsAuto}, 0},
@@ -160,7 +161,7 @@ func TestKeyPrefixGovernsAll(t *testing.T) {
 	got := mustLoad(t, Publish, nil, "KEY_PREFIX={b}:second", "RISKPROPOSAL_PREFIX=quantum:risk:proposal:")
 	want := Keys{
 		Prefix: "{b}:second:", MarketState: "{b}:second:marketstate:", RiskProposal: "quantum:risk:proposal:",
-		Harvest: "{b}:second:harvest:proposal:", Stream: "{b}:second:stream:harvest.proposal",
+		Harvest: "{b}:second:harvest:proposal:",
 	}
 	if d := cmp.Diff(want, got.Keys); d != "" {
 		t.Errorf("-want +got\n%s", d)

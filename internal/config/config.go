@@ -93,7 +93,7 @@ type Keys struct {
 	MarketState  string
 	RiskProposal string
 	Harvest      string
-	Stream       string // name of the proposal stream, in full
+	Stream       string // name of the proposal stream, in full; blank: the store derives it
 }
 
 // Feed says where candles and prices come from.

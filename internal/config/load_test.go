@@ -55,7 +55,7 @@ func TestDefaults(t *testing.T) {
 		EmbeddedPort: 0,
 		Keys: Keys{
 			Prefix: "quantum:", MarketState: "quantum:marketstate:", RiskProposal: "quantum:risk:proposal:",
-			Harvest: "quantum:harvest:proposal:", Stream: "quantum:stream:harvest.proposal",
+			Harvest: "quantum:harvest:proposal:",
 		},
 		Speed: 1, Seed: 1,
 		Heartbeat: time.Second, PublishInterval: 10 * time.Second, MaxPublishAge: time.Minute, ChangeEps: 0.001,

@@ -288,8 +288,12 @@ func feedFiles(paths string) ([]string, error) {
 		if path == "" {
 			continue
 		}
-		if err := readable(path); err != nil {
-			return nil, fmt.Errorf("%s %w", path, err)
+		file := path
+		if _, named, ok := strings.Cut(path, "="); ok && readable(path) != nil {
+			file = named // SYMBOL=PATH
+		}
+		if err := readable(file); err != nil {
+			return nil, fmt.Errorf("%s %w", file, err)
 		}
 		if slices.Contains(files, path) {
 			return nil, fmt.Errorf("%s is named twice", path)
@@ -297,7 +301,7 @@ func feedFiles(paths string) ([]string, error) {
 		files = append(files, path)
 	}
 	if len(files) == 0 {
-		return nil, errors.New("names no file; write file:PATH[,PATH...]")
+		return nil, errors.New("names no file; write file:PATH[,PATH...], each PATH or SYMBOL=PATH")
 	}
 	return files, nil
 }

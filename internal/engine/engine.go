@@ -65,11 +65,12 @@ func New(opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("engine: a window of %d closes is too short: market state needs %d (MARKETSTATE_WINDOW_SIZE)", opts.Window, est.Required())
 	}
 	e := &Engine{
-		opts:      opts,
-		clock:     opts.Clock,
-		in:        newInbox(),
-		est:       est,
-		book:      position.NewBook(),
+		opts:  opts,
+		clock: opts.Clock,
+		in:    newInbox(),
+		est:   est,
+		// A hash that somebody keeps up to date counts for more than the last event of a stream.
+		book:      position.NewBook("redis_hash", "redis_stream"),
 		symbols:   make(map[position.Symbol]*symbol),
 		wantFence: true,
 		met:       opts.Metrics,

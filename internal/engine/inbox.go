@@ -22,7 +22,6 @@ type inbox struct {
 // tickKey names what may be replaced by a newer one of its kind.
 type tickKey struct {
 	symbol position.Symbol
-	source string // blank for prices and open candles
 	kind   byte
 }
 

@@ -31,8 +31,10 @@ type Options struct {
 	MarketSource string            // label of the market source: "synthetic", "replay", "redis", ...
 	MarketHint   string            // where market data is looked for, for messages; blank or begins with a separator
 	Clock        feed.Clock        // strategy time; nil: wall time
-	Log          *slog.Logger
-	Metrics      *Metrics // nil: not exported
+	// StrategyPositions: the positions of this run are dated in strategy time, so those that it remembers are, too.
+	StrategyPositions bool
+	Log               *slog.Logger
+	Metrics           *Metrics // nil: not exported
 }
 
 func (o *Options) validate() error {

@@ -320,7 +320,7 @@ func (e *Engine) Restore(entries []store.Entry, now time.Time) {
 		e.book.Restore(position.Position{
 			Symbol: en.Symbol, Side: p.Side, Episode: p.Episode, Entry: p.Entry, Current: p.Current,
 			Peak: p.Peak, Trough: p.Trough, Stop: p.Stop, OpenedAt: p.OpenedAt,
-			CurrentAt: p.ContentPositionAt, UpdatedAt: p.PositionAt, Source: p.PositionSource,
+			CurrentAt: p.ContentPositionAt, UpdatedAt: p.PositionAt, Source: p.PositionSource, Strategy: e.opts.StrategyPositions,
 		})
 		s.open, s.stats.everOpen, s.stats.everAdvised = true, true, true
 		s.content, s.haveContent = p, true

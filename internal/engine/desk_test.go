@@ -1,0 +1,195 @@
+package engine_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/engine"
+	"quantumharvest/internal/feed"
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+	"quantumharvest/kernel"
+)
+
+const (
+	btc = position.Symbol("BTCUSDT")
+	eth = position.Symbol("ETHUSDT")
+)
+
+// desk is an engine on a store, with the clock in the test's hand.
+type desk struct {
+	t      testing.TB
+	eng    *engine.Engine
+	store  *store.Store
+	redis  *miniredis.Miniredis
+	client *redis.Client
+	now    time.Time
+	prices map[position.Symbol]float64
+}
+
+func newDesk(t testing.TB, change ...func(*engine.Options)) *desk {
+	t.Helper()
+	mr := miniredis.RunT(t)
+	d := &desk{t: t, redis: mr, now: time.Date(2026, 1, 23, 1, 32, 18, 0, time.UTC), prices: map[position.Symbol]float64{}}
+	d.client = redis.NewClient(&redis.Options{Addr: mr.Addr(), MaxRetries: -1})
+	t.Cleanup(func() { d.client.Close() })
+	d.restart(change...)
+	return d
+}
+
+// restart replaces the engine by a fresh one on the same store: a new process.
+func (d *desk) restart(change ...func(*engine.Options)) {
+	d.t.Helper()
+	d.store = store.New(d.client, store.NewKeys(store.KeysOptions{}))
+	d.eng = d.another(change...)
+	d.restore(d.eng)
+}
+
+func (d *desk) another(change ...func(*engine.Options)) *engine.Engine {
+	d.t.Helper()
+	o := engine.Options{
+		Heartbeat: time.Second, Cycle: 10 * time.Second, MarketStale: 120 * time.Second, PositionStale: 30 * time.Second,
+		ProduceEvery: time.Minute, Window: 300,
+		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: kernel.DefaultHarvestParams(),
+		Gate:      kernel.GateParams{ChangeEpsPct: 0.001, MaxPublishAgeSec: 60},
+		Publisher: "test-1", MarketSource: "redis", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	eng, err := engine.New(o)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return eng
+}
+
+func (d *desk) restore(eng *engine.Engine) {
+	d.t.Helper()
+	c, err := d.store.Collect(context.Background(), nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	eng.Restore(c.Entries, d.now)
+}
+
+// run steps one engine until it wants nothing more at this moment, as its owner would.
+func (d *desk) run(eng *engine.Engine) {
+	d.t.Helper()
+	ctx := context.Background()
+	for range 10 {
+		if eng.WantsFence() {
+			f, err := d.store.NewFence(ctx)
+			if err != nil {
+				eng.Step(d.now, false)
+				return
+			}
+			eng.SetFence(f)
+		}
+		work := eng.Step(d.now, true)
+		if work.Empty() {
+			return
+		}
+		res, err := d.store.Write(ctx, work.Batch)
+		eng.Confirm(work, res, err, d.now)
+		if err != nil {
+			return
+		}
+		if work.Audit {
+			c, err := d.store.Collect(ctx, nil)
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			eng.Audit(c.Entries, d.now)
+		}
+	}
+	d.t.Fatal("the engine never came to rest at one moment")
+}
+
+// seconds lets time pass: every second the positions are read again, and market ticks arrive where live says so.
+func (d *desk) seconds(n int, live bool, records ...position.Record) {
+	d.t.Helper()
+	for range n {
+		d.now = d.now.Add(time.Second)
+		d.redis.SetTime(d.now)
+		if live {
+			for sym, p := range d.prices {
+				d.eng.Offer(feed.Price{Symbol: sym, Price: p, At: d.now})
+			}
+		}
+		if records != nil {
+			d.eng.Offer(d.snapshot(records...))
+		}
+		d.run(d.eng)
+	}
+}
+
+func (d *desk) snapshot(records ...position.Record) feed.Snapshot {
+	return feed.Snapshot{Snapshot: position.Snapshot{
+		Source: "redis_hash", At: d.now, Instance: "run-1", Complete: true, Records: records,
+	}}
+}
+
+// market loads a gently swinging history that ends at price.
+func (d *desk) market(sym position.Symbol, price float64) {
+	candles := make([]feed.Candle, 300)
+	start := d.now.Truncate(time.Minute).Add(-300 * time.Minute)
+	for i := range candles {
+		p := price * (1 + 0.001*math.Sin(float64(i)/7) + 0.0002*math.Sin(float64(i)*2.3))
+		if i == len(candles)-1 {
+			p = price
+		}
+		candles[i] = feed.Candle{
+			Symbol: sym, OpenTime: start.Add(time.Duration(i) * time.Minute), Interval: time.Minute,
+			Open: p, High: p, Low: p, Close: p, Closed: true, At: d.now,
+		}
+	}
+	d.prices[sym] = price
+	d.eng.Offer(feed.History{Symbol: sym, Candles: candles, At: d.now})
+}
+
+func (d *desk) long(sym position.Symbol, entry, current float64) position.Record {
+	return position.Record{
+		Symbol: sym, Side: position.Long, Entry: entry, Current: current,
+		OpenedAt: time.Date(2026, 1, 23, 0, 32, 18, 0, time.UTC),
+	}
+}
+
+func (d *desk) hash(sym position.Symbol) map[string]string {
+	d.t.Helper()
+	h, err := d.client.HGetAll(context.Background(), "quantum:harvest:proposal:"+string(sym)).Result()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return h
+}
+
+// whole checks that a hash has every field of the contract and returns it decoded.
+func (d *desk) whole(sym position.Symbol) store.Proposal {
+	d.t.Helper()
+	h := d.hash(sym)
+	p, problems := store.Decode(sym, h)
+	if len(h) == 0 || len(problems) > 0 {
+		d.t.Fatalf("proposal of %s is not whole: %d fields, problems %v", sym, len(h), problems)
+	}
+	return p
+}
+
+func (d *desk) symbol(sym position.Symbol) engine.SymbolStatus {
+	d.t.Helper()
+	d.eng.Snapshot(d.now)
+	for _, s := range d.eng.Status().Symbols {
+		if s.Symbol == sym {
+			return s
+		}
+	}
+	d.t.Fatalf("no status of %s", sym)
+	return engine.SymbolStatus{}
+}
