@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"quantumharvest/internal/engine"
 	"quantumharvest/internal/store"
 )
 
@@ -12,6 +13,8 @@ import (
 type publisherMetrics struct {
 	storeErrors  prometheus.Counter
 	storeSeconds prometheus.Histogram
+	cycleSeconds prometheus.Histogram
+	evalSeconds  prometheus.Histogram
 	clockOffset  prometheus.Gauge
 	roundTrip    prometheus.Gauge
 }
@@ -25,6 +28,14 @@ func newPublisherMetrics(reg prometheus.Registerer) *publisherMetrics {
 			Name: "quantum_harvest_publisher_store_seconds", Help: "Time of one piece of work at the store: write, and read-back where due.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 4, 9), NativeHistogramBucketFactor: 1.1,
 		}),
+		cycleSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "quantum_harvest_cycle_seconds", Help: "Time of a step at a beat: every open position evaluated, the batch made.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10), NativeHistogramBucketFactor: 1.1,
+		}),
+		evalSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "quantum_harvest_evaluation_seconds", Help: "Time of a step between beats: what moved evaluated, the batch made.",
+			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10), NativeHistogramBucketFactor: 1.1,
+		}),
 		clockOffset: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "quantum_harvest_publisher_clock_offset_seconds",
 			Help: "Clock of this process minus the clock of Redis, at the last read-back; half the round trip is the error.",
@@ -33,8 +44,18 @@ func newPublisherMetrics(reg prometheus.Registerer) *publisherMetrics {
 			Name: "quantum_harvest_publisher_redis_round_trip_seconds", Help: "Time of the last read-back of all proposals.",
 		}),
 	}
-	reg.MustRegister(m.storeErrors, m.storeSeconds, m.clockOffset, m.roundTrip)
+	reg.MustRegister(m.storeErrors, m.storeSeconds, m.cycleSeconds, m.evalSeconds, m.clockOffset, m.roundTrip)
 	return m
+}
+
+// stepped observes one step that took that long.
+func (m *publisherMetrics) stepped(w engine.Work, took time.Duration) {
+	switch {
+	case w.Beat:
+		m.cycleSeconds.Observe(took.Seconds())
+	case w.Evaluated > 0:
+		m.evalSeconds.Observe(took.Seconds())
+	}
 }
 
 func (m *publisherMetrics) observe(c store.Collection) {

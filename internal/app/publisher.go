@@ -128,6 +128,7 @@ func (p *publisher) loop(ctx context.Context) {
 			free = false
 		}
 		work := p.engine.Step(now, free)
+		p.met.stepped(work, time.Since(now))
 		if !work.Empty() {
 			start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work) })
 		}

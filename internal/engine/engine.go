@@ -146,7 +146,6 @@ func (e *Engine) touch(s *symbol) {
 // Step takes in what was offered, evaluates what moved (everything, when a beat is due) and returns what is to be
 // written now: nothing where mayWrite is false, in which case the wish stands until the next step.
 func (e *Engine) Step(now time.Time, mayWrite bool) Work {
-	begin := now
 	e.keepTime(now)
 
 	events, merged := e.in.take(e.buf)
@@ -158,6 +157,7 @@ func (e *Engine) Step(now time.Time, mayWrite bool) Work {
 	clear(events)
 	e.buf = events
 
+	before := e.counts.evaluations
 	beat := !now.Before(e.nextBeat)
 	if beat {
 		for _, s := range e.order {
@@ -190,8 +190,8 @@ func (e *Engine) Step(now time.Time, mayWrite bool) Work {
 	}
 	if beat {
 		e.Snapshot(now)
-		e.met.stepSeconds.Observe(time.Since(begin).Seconds())
 	}
+	work.Beat, work.Evaluated = beat, int(e.counts.evaluations-before)
 	return work
 }
 

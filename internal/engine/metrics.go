@@ -32,7 +32,6 @@ type Metrics struct {
 	cycles          prometheus.Counter
 	roundTrips      prometheus.Counter
 	sideErrors      prometheus.Counter
-	stepSeconds     prometheus.Histogram
 	openPositions   prometheus.Gauge
 	uncovered       prometheus.Gauge
 	advised         prometheus.Gauge
@@ -72,10 +71,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		uncovered:       gauge("quantum_harvest_uncovered_positions", "Open positions outside SYMBOLS: nobody advises them."),
 		advised:         gauge("quantum_harvest_advised_positions", "Open positions with advice."),
 		fenced:          gauge("quantum_harvest_fenced_positions", "Open positions that another publisher holds."),
-		stepSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "quantum_harvest_cycle_seconds", Help: "Time to evaluate every open position at a beat.",
-			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10), NativeHistogramBucketFactor: 1.1,
-		}),
 		refused: make(map[position.Symbol]bool),
 	}
 	for _, o := range []store.Outcome{store.Done, store.Fenced, store.Failed, resultError} {
@@ -92,7 +87,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.publishes, m.beats, m.closes, m.produced, m.outages, m.refusals, m.symbolRefusals, m.limited,
-			m.evaluations, m.mergedTicks, m.auditMismatches, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.stepSeconds, m.openPositions,
+			m.evaluations, m.mergedTicks, m.auditMismatches, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
 			m.uncovered, m.advised, m.fenced)
 	}
 	return m

@@ -16,6 +16,10 @@ type Work struct {
 	Batch store.Batch
 	Audit bool // read all proposals back and hand them to Audit
 
+	// What the step did, for whoever measures it: Step itself reads no clock.
+	Beat      bool // everything open was evaluated, because a beat was due
+	Evaluated int  // open positions evaluated
+
 	sent time.Time
 }
 
