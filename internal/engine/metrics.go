@@ -71,7 +71,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		uncovered:       gauge("quantum_harvest_uncovered_positions", "Open positions outside SYMBOLS: nobody advises them."),
 		advised:         gauge("quantum_harvest_advised_positions", "Open positions with advice."),
 		fenced:          gauge("quantum_harvest_fenced_positions", "Open positions that another publisher holds."),
-		refused: make(map[position.Symbol]bool),
+		refused:         make(map[position.Symbol]bool),
 	}
 	for _, o := range []store.Outcome{store.Done, store.Fenced, store.Failed, resultError} {
 		m.publishes.WithLabelValues(string(o))
