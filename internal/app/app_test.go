@@ -215,6 +215,7 @@ func get(t testing.TB, url string) (int, string) {
 var bannerURL = regexp.MustCompile(`exporter +(http://\S+)/metrics`)
 
 func TestUpOnItsOwn(t *testing.T) {
+	t.Parallel()
 	p := start(t, config.Up, app.Up)
 	var addr, exporter string
 	eventually(t, 30*time.Second, func() error {
@@ -274,6 +275,7 @@ func writeCSV(t testing.TB, dir string, sym position.Symbol, bars int) string {
 }
 
 func TestUpReplaysRecordings(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	files := writeCSV(t, dir, "BTCUSDT", 4000) + "," + writeCSV(t, dir, "ETHUSDT", 4000)
 	p := start(t, config.Up, app.Up, "--feed=file:"+files, "--speed=600", "--for=6s")
@@ -293,6 +295,7 @@ func TestUpReplaysRecordings(t *testing.T) {
 }
 
 func TestUpEndsWhenTheRecordingDoes(t *testing.T) {
+	t.Parallel()
 	path := writeCSV(t, t.TempDir(), "BTCUSDT", 700)
 	p := start(t, config.Up, app.Up, "--feed=file:"+path, "--speed=6000")
 	if err := p.wait(60 * time.Second); err != nil {
@@ -301,6 +304,7 @@ func TestUpEndsWhenTheRecordingDoes(t *testing.T) {
 }
 
 func TestUpFailsWhereAPositionNeverGotAProposal(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	positions := filepath.Join(dir, "positions.json")
 	if err := os.WriteFile(positions, []byte(`[{"symbol":"XRPUSDT","side":"LONG","entry_price":0.5}]`), 0o600); err != nil {
@@ -314,6 +318,7 @@ func TestUpFailsWhereAPositionNeverGotAProposal(t *testing.T) {
 }
 
 func TestEmbeddedRedisKeepsIdentityAcrossRestarts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	positions := filepath.Join(dir, "positions.json")
 	if err := os.WriteFile(positions, []byte(`[{"symbol":"BTCUSDT","side":"LONG","entry_price":60000}]`), 0o600); err != nil {
@@ -345,6 +350,7 @@ func TestEmbeddedRedisKeepsIdentityAcrossRestarts(t *testing.T) {
 }
 
 func TestPublishOnce(t *testing.T) {
+	t.Parallel()
 	srv := realserver.Redis(t)
 	c := dial(t, srv.Addr())
 	seed(t, c, "BTCUSDT", "ETHUSDT")
@@ -360,6 +366,7 @@ func TestPublishOnce(t *testing.T) {
 }
 
 func TestStartOrderNeverMatters(t *testing.T) {
+	t.Parallel()
 	srv := realserver.Redis(t)
 	srv.Kill()
 	port := realserver.FreePort(t)
@@ -401,5 +408,27 @@ func TestStartOrderNeverMatters(t *testing.T) {
 	})
 	if err := pub.end(); err != nil {
 		t.Errorf("publisher ended with %v", err)
+	}
+}
+
+func TestARunWithoutAStoreFails(t *testing.T) {
+	t.Parallel()
+	p := start(t, config.Publish, app.Publish, "--redis="+fmt.Sprintf("redis://127.0.0.1:%d/0", realserver.FreePort(t)), "--for=2s")
+	if err := p.wait(60 * time.Second); err == nil || !strings.Contains(err.Error(), "never reached") {
+		t.Fatalf("error %v does not say that the store was never reached", err)
+	}
+}
+
+func TestAServiceThatIsToldToStopHasNotFailed(t *testing.T) {
+	t.Parallel()
+	p := start(t, config.Publish, app.Publish, "--redis="+fmt.Sprintf("redis://127.0.0.1:%d/0", realserver.FreePort(t)))
+	eventually(t, 20*time.Second, func() error {
+		if !strings.Contains(p.log.String(), "store cannot be reached") {
+			return fmt.Errorf("nothing is said about the store")
+		}
+		return nil
+	})
+	if err := p.end(); err != nil {
+		t.Fatalf("stopped with %v", err)
 	}
 }

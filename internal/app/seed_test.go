@@ -96,6 +96,7 @@ func query(base, expr string) (map[string]float64, error) {
 // TestTheSeedOfItAll is what the desk was first asked for: the heartbeat of every symbol moves while the gate holds
 // publishes back, in Redis, on the exporter's page and as Prometheus sees it.
 func TestTheSeedOfItAll(t *testing.T) {
+	t.Parallel()
 	symbols := []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 	srv := realserver.Redis(t)
 	c := dial(t, srv.Addr())

@@ -29,6 +29,7 @@ func soakTime() time.Duration {
 // TestSoak lets a vandal delete, corrupt and retype keys at random while Redis restarts empty twice. No hash that is
 // only partly there may ever be seen unless the vandal just made it, and all is right again within one cycle.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	symbols := []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT"}
 	srv := realserver.Redis(t)
 	c := dial(t, srv.Addr())

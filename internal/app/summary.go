@@ -13,8 +13,11 @@ import (
 	"quantumharvest/internal/feed"
 )
 
-// errUnadvised ends a run in which an open position never got a proposal.
-var errUnadvised = errors.New("an open position never got a proposal")
+// errUnserved ends a run in which an open position never got a proposal.
+var errUnserved = errors.New("an open position never got a proposal")
+
+// errNoStore ends a run that never reached its store.
+var errNoStore = errors.New("the store was never reached, nothing was published: is Redis running where REDIS_URL says?")
 
 // summarize prints what a run did, and returns an error where an open position never got a proposal.
 func summarize(w io.Writer, st engine.Status, ran time.Duration) error {
@@ -30,7 +33,7 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration) error {
 		fmt.Fprintln(tw, "symbol\tside\taction\tR\tK\tpublishes\tbeats\theartbeat\tcontent\tmarket\tposition\tinputs")
 	}
 	for _, s := range st.Symbols {
-		if s.Open && s.Covered && !s.EverAdvised {
+		if s.Open && s.Covered && !s.EverServed && !s.Fenced {
 			never = append(never, fmt.Sprintf("%s (%s)", s.Symbol, or(s.Waiting, "not evaluated")))
 		}
 		if !s.EverOpen {
@@ -58,8 +61,11 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration) error {
 			fmt.Fprintf(w, "refused for %s: %s (last: %s %s)\n", s.Symbol, reasons(s.Refusals), s.LastRefusal.Field, s.LastRefusal.Reason)
 		}
 	}
+	if !st.Restored {
+		return errNoStore
+	}
 	if len(never) > 0 {
-		return fmt.Errorf("%w: %s", errUnadvised, strings.Join(never, "; "))
+		return fmt.Errorf("%w: %s", errUnserved, strings.Join(never, "; "))
 	}
 	return nil
 }

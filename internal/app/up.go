@@ -158,7 +158,8 @@ func (r *publisherRole) close() {
 }
 
 // run runs the publisher and its ports until the end and prints the summary.
-func (r *publisherRole) run(ctx context.Context, env Env, exp *listen.Server) error {
+func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server) error {
+	ctx := told
 	if env.Config.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, env.Config.For)
@@ -178,7 +179,13 @@ func (r *publisherRole) run(ctx context.Context, env Env, exp *listen.Server) er
 	})
 	err := group.Wait()
 	st := r.pub.engine.Status()
-	if sum := summarize(env.Out, st, time.Since(begin)); err == nil {
+	sum := summarize(env.Out, st, time.Since(begin))
+	if sum != nil && env.Config.Role == config.Publish && told.Err() != nil {
+		// A service that is told to stop has not failed; what it leaves undone was said all along, and is said again.
+		env.Log.Warn("stopped", "err", sum)
+		sum = nil
+	}
+	if err == nil {
 		err = sum
 	}
 	return err

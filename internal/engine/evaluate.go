@@ -100,7 +100,7 @@ func (e *Engine) advise(s *symbol, p position.Position) string {
 	}
 	e.checkReported(s, p, kp.UnrealizedPnL, prop.RiskUnit)
 	s.content, s.reasons = e.content(s, p, kp, prop), prop.Reasons
-	s.haveContent, s.stats.everAdvised = true, true
+	s.haveContent = true
 	return ""
 }
 

@@ -35,21 +35,21 @@ type Status struct {
 
 // SymbolStatus is the picture of one symbol.
 type SymbolStatus struct {
-	Symbol      position.Symbol
-	Open        bool
-	Covered     bool
-	Side        position.Side
-	Episode     string
-	Action      kernel.Action
-	RNet        float64
-	KillScore   float64
-	NewStop     float64
-	InputState  store.InputState
-	Waiting     string // why there is no advice yet
-	Revision    int64
-	Fenced      bool
-	EverOpen    bool
-	EverAdvised bool
+	Symbol     position.Symbol
+	Open       bool
+	Covered    bool
+	Side       position.Side
+	Episode    string
+	Action     kernel.Action
+	RNet       float64
+	KillScore  float64
+	NewStop    float64
+	InputState store.InputState
+	Waiting    string // why there is no advice yet
+	Revision   int64
+	Fenced     bool
+	EverOpen   bool
+	EverServed bool // the store has confirmed a proposal of it at some time
 
 	HeartbeatAt, ContentAt, MarketAt, PositionAt time.Time
 
@@ -100,7 +100,7 @@ func (e *Engine) Snapshot(now time.Time) {
 func (e *Engine) symbolStatus(s *symbol) SymbolStatus {
 	out := SymbolStatus{
 		Symbol: s.name, Open: s.open, Covered: s.covered, InputState: s.inputState, Waiting: s.waiting,
-		Revision: s.revision, Fenced: s.isFenced, EverOpen: s.stats.everOpen, EverAdvised: s.stats.everAdvised,
+		Revision: s.revision, Fenced: s.isFenced, EverOpen: s.stats.everOpen, EverServed: s.stats.everServed,
 		HeartbeatAt: s.lastBeatAt, MarketAt: s.marketAt, PositionAt: s.positionAt,
 		Evaluations: s.stats.evaluations, Publishes: s.stats.publishes, Beats: s.stats.beats,
 		RateLimited: s.stats.limited, LastRefusal: s.stats.lastRefusal,

@@ -74,7 +74,7 @@ type symbolStats struct {
 	refusals    map[feed.Reason]uint64
 	lastRefusal feed.Refusal
 	everOpen    bool
-	everAdvised bool
+	everServed  bool // the store confirmed a proposal, now or before this process
 }
 
 func (s *symbol) refuse(r feed.Refusal) {

@@ -207,7 +207,7 @@ func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result, now ti
 	case store.Done:
 		e.counts.publishes++
 		s.stats.publishes++
-		s.isFenced = false
+		s.isFenced, s.stats.everServed = false, true
 		s.revision = r.Revision
 		s.lastPublishAt, s.lastBeatAt = w.sent, w.sent
 		if !s.open || s.content.Episode != p.Episode {
@@ -326,7 +326,7 @@ func (e *Engine) Restore(entries []store.Entry, now time.Time) {
 			Peak: p.Peak, Trough: p.Trough, Stop: p.Stop, OpenedAt: p.OpenedAt,
 			CurrentAt: p.ContentPositionAt, UpdatedAt: p.PositionAt, Source: p.PositionSource, Strategy: e.opts.StrategyPositions,
 		})
-		s.open, s.stats.everOpen, s.stats.everAdvised = true, true, true
+		s.open, s.stats.everOpen, s.stats.everServed = true, true, true
 		s.content, s.haveContent = p, true
 		s.marketAt, s.positionAt = p.MarketAt, p.PositionAt
 		s.inputState, s.lastState = p.InputState, p.InputState
