@@ -41,6 +41,9 @@ const beatOffset = 3 * time.Millisecond
 // storeTimeout bounds one piece of work; a store that is slower counts as away.
 const storeTimeout = 5 * time.Second
 
+// stopGrace is how long the work under way may still take when the run ends.
+const stopGrace = time.Second
+
 // run blocks until ctx ends, done says so or a source fails for good.
 func (p *publisher) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
@@ -73,17 +76,17 @@ func (p *publisher) loop(ctx context.Context) {
 	start := func(work func(context.Context) (settle func(), err error)) {
 		busy = true
 		go func() {
-			wctx, cancel := context.WithTimeout(ctx, storeTimeout)
+			// What is on its way when the run ends is not torn off: its outcome would be unknown.
+			wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 			defer cancel()
+			stopping := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
+			defer stopping()
 			begin := time.Now()
 			settle, err := work(wctx)
 			took := time.Since(begin)
 			answers <- func() {
 				busy = false
 				settle()
-				if ctx.Err() != nil {
-					return
-				}
 				p.met.storeSeconds.Observe(took.Seconds())
 				if err == nil {
 					if failing {

@@ -35,6 +35,7 @@ type Engine struct {
 	nextBeat  time.Time
 	nextCycle time.Time
 	lastCycle cycleCounts
+	auditDue  bool // since the last cycle; waits until something may be written
 
 	fence     int64
 	wantFence bool
@@ -179,14 +180,15 @@ func (e *Engine) Step(now time.Time, mayWrite bool) Work {
 	}
 	e.dirty = e.dirty[:0]
 
+	if !now.Before(e.nextCycle) {
+		e.reportCycle(now)
+		e.auditDue = true
+		e.nextCycle = now.Truncate(e.opts.Cycle).Add(e.opts.Cycle)
+	}
 	var work Work
 	if mayWrite && e.restored {
 		work = e.collect(now)
-	}
-	if !now.Before(e.nextCycle) {
-		e.reportCycle(now)
-		work.Audit = e.restored && mayWrite
-		e.nextCycle = now.Truncate(e.opts.Cycle).Add(e.opts.Cycle)
+		work.Audit, e.auditDue = e.auditDue, false
 	}
 	if beat {
 		e.Snapshot(now)

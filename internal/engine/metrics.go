@@ -8,6 +8,9 @@ import (
 	"quantumharvest/internal/store"
 )
 
+// resultPublished is the result label of a due beat that a full publish carried.
+const resultPublished = "published"
+
 // resultError is the result label of a write whose whole batch failed; the others are store outcomes.
 const resultError = "error"
 
@@ -53,7 +56,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		publishes:       vec("quantum_harvest_publish_total", "Full publishes of a proposal, by result; only done wrote something.", "result"),
-		beats:           vec("quantum_harvest_heartbeat_total", "Heartbeats of a proposal, by result; only done wrote something.", "result"),
+		beats:           vec("quantum_harvest_heartbeat_total", "Heartbeats of a proposal, by result: done by themselves, published with a full publish; the others wrote nothing.", "result"),
 		closes:          vec("quantum_harvest_close_total", "Closing records of ended episodes, by result.", "result"),
 		produced:        vec("quantum_harvest_produced_total", "Market states and stops written under their own keys, by result.", "result"),
 		outages:         vec("quantum_harvest_source_outages_total", "Times an input source was reported unreadable.", "source"),
@@ -76,7 +79,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	for _, o := range []store.Outcome{store.Done, store.Fenced, store.Failed, resultError} {
 		m.publishes.WithLabelValues(string(o))
 	}
-	for _, o := range []store.Outcome{store.Done, store.Missing, store.Incomplete, store.Superseded, store.Fenced, store.Failed, resultError} {
+	for _, o := range []store.Outcome{store.Done, store.Missing, store.Incomplete, store.Superseded, store.Fenced, store.Failed, resultPublished, resultError} {
 		m.beats.WithLabelValues(string(o))
 	}
 	for _, o := range []store.Outcome{store.Done, store.OtherEpisode, store.Failed} {

@@ -52,14 +52,15 @@ type symbol struct {
 	lastBeatAt    time.Time
 
 	// What is to be written.
-	want     PublishReason // blank: nothing
-	repair   bool          // the store's copy is not to be trusted: publish in full
-	beatDue  bool
-	closing  []store.Close
-	inFlight bool
-	retryAt  time.Time // after a failed write: not before
-	fenced   store.FencedBy
-	isFenced bool
+	want        PublishReason // blank: nothing
+	repair      bool          // the store's copy is not to be trusted: publish in full
+	beatDue     bool
+	beatCarried bool // the publish under way is the due beat as well
+	closing     []store.Close
+	inFlight    bool
+	retryAt     time.Time // after a failed write: not before
+	fenced      store.FencedBy
+	isFenced    bool
 
 	dirty bool
 	stats symbolStats

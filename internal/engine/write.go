@@ -58,7 +58,7 @@ func (e *Engine) collect(now time.Time) Work {
 		switch {
 		case s.want != "":
 			b.Publishes = append(b.Publishes, e.stamp(s, now))
-			s.inFlight = true
+			s.inFlight, s.beatCarried = true, s.beatDue
 		case s.beatDue:
 			b.Beats = append(b.Beats, e.beat(s, now))
 			s.inFlight = true
@@ -218,7 +218,13 @@ func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result, now ti
 		s.confirmed.Revision = r.Revision
 		s.last = kernel.Published{Action: p.Action, NewStop: p.NewStop, KillScore: p.KillScore, AtSec: e.elapsed(w.sent)}
 		s.lastState = p.InputState
-		s.want, s.beatDue = "", false
+		s.want = ""
+		if s.beatCarried {
+			s.beatDue = false
+			s.stats.beats++
+			e.counts.beats++
+			e.met.beats.WithLabelValues(resultPublished).Inc()
+		}
 		if r.Repaired {
 			e.counts.repairs++
 			e.opts.Log.Warn("proposal key had another type and was replaced", "symbol", s.name)
