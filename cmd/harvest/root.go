@@ -14,9 +14,6 @@ var commands = []func(process) *cobra.Command{
 	newUpCmd,
 	newPublishCmd,
 	newExportCmd,
-	newUpCmd,
-	newPublishCmd,
-	newExportCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

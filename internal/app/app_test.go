@@ -432,3 +432,19 @@ func TestAServiceThatIsToldToStopHasNotFailed(t *testing.T) {
 		t.Fatalf("stopped with %v", err)
 	}
 }
+
+func TestPublishOnceFailsWhereAPositionIsRefused(t *testing.T) {
+	t.Parallel()
+	srv := realserver.Redis(t)
+	c := dial(t, srv.Addr())
+	seed(t, c, "BTCUSDT", "ETHUSDT")
+	c.HSet(t.Context(), "quantum:state:positions:ETHUSDT", "entry_price", "0")
+	p := start(t, config.Publish, app.Publish, "--redis="+srv.URL(), "--once")
+	err := p.wait(60 * time.Second)
+	if err == nil || !strings.Contains(err.Error(), "ETHUSDT") || strings.Contains(err.Error(), "BTCUSDT") {
+		t.Fatalf("error %v does not name the refused position, and it alone", err)
+	}
+	if _, err := proposal(c, "BTCUSDT"); err != nil {
+		t.Error(err)
+	}
+}

@@ -18,14 +18,10 @@ const (
 )
 
 // connect makes the client that the store and the feeds share. It does not dial: start order never matters.
-func connect(c config.Redis) redis.UniversalClient {
-	return redis.NewClient(&redis.Options{
-		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password.Reveal(), TLSConfig: c.TLS,
+func connect(c config.Redis) *redis.Client {
+	return store.Dial(store.ClientOptions{
+		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password.Reveal(), TLS: c.TLS,
 		DialTimeout: dialTimeout, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
-		ContextTimeoutEnabled: true,
-		// The engine repeats what failed, with its own pauses and the newest content; a silent repeat of an old write
-		// would only arrive later.
-		MaxRetries: -1,
 	})
 }
 

@@ -20,7 +20,7 @@ var errUnserved = errors.New("an open position never got a proposal")
 var errNoStore = errors.New("the store was never reached, nothing was published: is Redis running where REDIS_URL says?")
 
 // summarize prints what a run did, and returns an error where an open position never got a proposal.
-func summarize(w io.Writer, st engine.Status, ran time.Duration) error {
+func summarize(w io.Writer, st engine.Status, ran time.Duration, once bool) error {
 	fmt.Fprintf(w, "\nRan %s: %d evaluations, %d publishes, %d beats, %d held back by the gate, %d closes, %d refusals",
 		ran.Round(100*time.Millisecond), st.Evaluations, st.Publishes, st.Beats, st.RateLimited, st.Closes, st.Refusals)
 	if st.StoreErrors > 0 {
@@ -33,7 +33,11 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration) error {
 		fmt.Fprintln(tw, "symbol\tside\taction\tR\tK\tpublishes\tbeats\theartbeat\tcontent\tmarket\tposition\tinputs")
 	}
 	for _, s := range st.Symbols {
-		if s.Open && s.Covered && !s.EverServed && !s.Fenced {
+		served := s.EverServed
+		if once {
+			served = s.Publishes > 0 // by this run, not by one before
+		}
+		if s.Open && s.Covered && !served && !s.Fenced {
 			never = append(never, fmt.Sprintf("%s (%s)", s.Symbol, or(s.Waiting, "not evaluated")))
 		}
 		if !s.EverOpen {
@@ -60,6 +64,9 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration) error {
 		if len(s.Refusals) > 0 {
 			fmt.Fprintf(w, "refused for %s: %s (last: %s %s)\n", s.Symbol, reasons(s.Refusals), s.LastRefusal.Field, s.LastRefusal.Reason)
 		}
+	}
+	for _, sym := range st.Refused {
+		never = append(never, fmt.Sprintf("%s (its record is refused, see the log)", sym))
 	}
 	if !st.Restored {
 		return errNoStore

@@ -1,8 +1,15 @@
 package config
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -42,8 +49,71 @@ func TestRedis(t *testing.T) {
 			}
 		})
 	}
-	if got := mustLoad(t, Publish, nil, "REDIS_URL=rediss://h"); got.Redis.TLS == nil || got.Redis.TLS.ServerName != "h" {
-		t.Errorf("TLS: %+v", got.Redis.TLS)
+}
+
+// selfSigned writes a certificate and its key, and returns the paths.
+func selfSigned(t *testing.T) (cert, key string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	return write(t, "cert.pem", encode("CERTIFICATE", der)), write(t, "key.pem", encode("PRIVATE KEY", pkcs8))
+}
+
+func TestRedisOverTLS(t *testing.T) {
+	cert, key := selfSigned(t)
+	files := []string{"REDIS_TLS_CA_FILE=" + cert, "REDIS_TLS_CERT_FILE=" + cert, "REDIS_TLS_KEY_FILE=" + key}
+	for _, c := range []struct {
+		name  string
+		env   []string
+		host  string
+		files bool
+	}{
+		{"by the URL alone", []string{"REDIS_URL=rediss://h"}, "h", false},
+		{"URL and files", append([]string{"REDIS_URL=rediss://u:p@h:7"}, files...), "h", true},
+		{"the files alone", append([]string{"REDIS_HOST=h"}, files...), "h", true},
+		{"IPv6", []string{"REDIS_URL=rediss://[::1]:7"}, "::1", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := mustLoad(t, Publish, nil, c.env...).Redis.TLS
+			if got == nil {
+				t.Fatal("plain")
+			}
+			if got.ServerName != c.host || got.MinVersion != tls.VersionTLS12 || got.InsecureSkipVerify {
+				t.Errorf("for %s from version %x, unverified %v", got.ServerName, got.MinVersion, got.InsecureSkipVerify)
+			}
+			if (got.RootCAs != nil) != c.files || (len(got.Certificates) == 1) != c.files {
+				t.Errorf("authorities %v, %d certificates", got.RootCAs != nil, len(got.Certificates))
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"a CA file that is not there":      {[]string{"REDIS_TLS_CA_FILE=" + cert + "x"}, "cannot be read"},
+		"a CA file that is none":           {[]string{"REDIS_TLS_CA_FILE=" + key}, "no PEM certificate"},
+		"half a client certificate":        {[]string{"REDIS_URL=rediss://h", "REDIS_TLS_KEY_FILE=" + key}, "needs both"},
+		"a key that is none":               {[]string{"REDIS_TLS_CERT_FILE=" + cert, "REDIS_TLS_KEY_FILE=" + cert}, "does not load"},
+		"files although the URL says none": {append([]string{"REDIS_URL=redis://u:hunter2@h"}, files...), "begin it with rediss://"},
+	} {
+		_, _, err := load(t, Publish, nil, c.env...)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }
 
@@ -53,6 +123,7 @@ func TestBadRedisURL(t *testing.T) {
 		"hunter2", "127.0.0.1:6379", "http://u:hunter2@h", "redis://u:hunter2@", "redis://u:hunter2@h:port", "redis://u:hunter2@h:0",
 		"redis://u:hunter2@h/x", "redis://u:hunter2@h/1?db=2", "redis://u:hunter2@h?hunter2=1", "redis://u:hunter2@h?a;b",
 		"redis://u:hun#ter2@h", "redis://u:hunter2@h/0#x", "unix://hunter2/x", "redis://u:hunter2%zz@h", "redis:hunter2", "redis://h/-1",
+		"rediss://u:hunter2@h/0?skip_verify=true", // an unverified server could be anyone
 	} {
 		_, _, err := load(t, Publish, nil, "REDIS_URL="+url)
 		if err == nil {

@@ -15,8 +15,12 @@ const version = "7.0.15"
 
 // settings is what CONFIG GET knows: what clients and tools look at before they work.
 var settings = [...][2]string{
-	{"appendonly", "no"}, {"databases", "16"}, {"maxmemory", "0"}, {"maxmemory-policy", "noeviction"},
-	{"save", ""}, {"timeout", "0"},
+	{"appendonly", "no"},
+	{"databases", "16"},
+	{"maxmemory", "0"},
+	{"maxmemory-policy", "noeviction"},
+	{"save", ""},
+	{"timeout", "0"},
 }
 
 // answer takes the commands that the library lacks and that redis-cli and operators use. It takes no lock: it is also

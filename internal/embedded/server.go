@@ -1,6 +1,6 @@
 // Package embedded is the Redis that comes with the program: in the same process, on a loopback port, so that redis-cli
 // and every client work on it without anything installed. It keeps a snapshot of its keys in a directory where it is
-// given one.
+// given one, which belongs to one process at a time.
 //
 // It is made for one machine and a few hundred symbols. What a real Redis has and this has not: ACLs, CONFIG SET,
 // keyspace notifications, replication. Between two snapshots a crash loses a few seconds; the proposals are written anew
@@ -15,8 +15,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -24,6 +24,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
+	"github.com/gofrs/flock"
 )
 
 // Options says where the server listens and what it keeps.
@@ -31,7 +32,7 @@ type Options struct {
 	Addr string // host:port, default 127.0.0.1:6379; port 0 is any free one
 	// AllowRemote lets Addr be other than loopback. The server asks nobody for a password.
 	AllowRemote bool
-	// Dir keeps a snapshot of all keys across restarts; blank keeps nothing.
+	// Dir keeps a snapshot of all keys across restarts; blank keeps nothing. One server at a time may have it.
 	Dir       string
 	SaveEvery time.Duration // how often a changed snapshot is written, default 5 s
 	Log       *slog.Logger  // default: none
@@ -53,6 +54,7 @@ type Server struct {
 	srv      *server.Server
 	listener net.Listener
 	moved    bool
+	lock     *flock.Flock // of the data directory, nil without one
 	started  time.Time
 	runID    string
 	log      *slog.Logger
@@ -66,7 +68,8 @@ type Server struct {
 }
 
 // Start loads the snapshot, if there is one, and listens. A port that is taken makes it listen on the next free one;
-// Moved tells. A snapshot that is damaged is set aside and the server starts empty.
+// Moved tells. A data directory that is taken is an error: two servers would overwrite each other's snapshot. A snapshot
+// that is damaged is set aside and the server starts empty.
 func Start(o Options) (*Server, error) {
 	if o.Addr == "" {
 		o.Addr = defaultAddr
@@ -86,18 +89,17 @@ func Start(o Options) (*Server, error) {
 	_, _ = rand.Read(id) // never fails
 	s.runID = hex.EncodeToString(id)
 
-	s.reset()
-	if o.Dir != "" {
-		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-			return nil, fmt.Errorf("embedded redis: make the data directory: %w", err)
-		}
-		if err := s.load(); err != nil {
-			s.db.Close()
-			return nil, err
-		}
+	if err := s.lockDir(); err != nil {
+		return nil, err
 	}
-	if err := s.listen(); err != nil {
+	s.reset()
+	err := s.load()
+	if err == nil {
+		err = s.listen()
+	}
+	if err != nil {
 		s.db.Close()
+		s.unlockDir()
 		return nil, err
 	}
 	s.srv.SetPreHook(s.answer)
@@ -164,18 +166,21 @@ func (s *Server) listen() error {
 			s.moved = i > 0
 			return nil
 		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
+		if !inUse(err) {
 			break
 		}
 	}
 	return fmt.Errorf("embedded redis: listen on %s: %w", s.opts.Addr, err)
 }
 
+// inUse tells whether another program has the port. Windows has a number of its own for that.
+func inUse(err error) bool {
+	const windowsAddressInUse = syscall.Errno(10048)
+	return errors.Is(err, syscall.EADDRINUSE) || (runtime.GOOS == "windows" && errors.Is(err, windowsAddressInUse))
+}
+
 // Addr is host:port where the server listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
-
-// URL is the address for clients.
-func (s *Server) URL() string { return "redis://" + s.Addr() + "/0" }
 
 // Moved tells that the wanted port was taken and the server listens on another one.
 func (s *Server) Moved() bool { return s.moved }
@@ -190,6 +195,7 @@ func (s *Server) Close() error {
 		if s.opts.Dir == "" {
 			return
 		}
+		defer s.unlockDir()
 		// With every client gone, what is saved now is what the last of them saw.
 		s.serveHanded()
 		s.closeErr = s.save()

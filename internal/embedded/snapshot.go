@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -247,6 +248,9 @@ func writeFile(name string, content []byte) (err error) {
 	if err = os.Rename(f.Name(), name); err != nil {
 		return err
 	}
+	if runtime.GOOS == "windows" { // where a directory cannot be synced
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -257,6 +261,9 @@ func writeFile(name string, content []byte) (err error) {
 
 // load fills the empty database from the snapshot, where there is one.
 func (s *Server) load() error {
+	if s.opts.Dir == "" {
+		return nil
+	}
 	image, err := os.ReadFile(s.snapshotFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -72,7 +72,7 @@ func newCycle(b *testing.B, n int, eps float64) *cycle {
 			Sigma: 0.008, Mu: 0.0001, TS: 0.4, PTrend: 0.4, PMR: 0.3, PChop: 0.3, DP: 0.5, VR: 1, SpikeProxy: 1,
 		}})
 	}
-	c.eng.Restore(nil, c.now)
+	c.eng.Restore(store.Collection{}, c.now)
 	c.step(b) // first publish of all, scripts loaded
 	return c
 }

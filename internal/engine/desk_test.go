@@ -77,7 +77,7 @@ func (d *desk) restore(eng *engine.Engine) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	eng.Restore(c.Entries, d.now)
+	eng.Restore(c, d.now)
 }
 
 // run steps one engine until it wants nothing more at this moment, as its owner would.
@@ -94,7 +94,7 @@ func (d *desk) run(eng *engine.Engine) {
 			eng.SetFence(f)
 		}
 		work := eng.Step(d.now, true)
-		if work.Empty() {
+		if work.Empty() && !work.Audit {
 			return
 		}
 		res, err := d.store.Write(ctx, work.Batch)
@@ -107,7 +107,7 @@ func (d *desk) run(eng *engine.Engine) {
 			if err != nil {
 				d.t.Fatal(err)
 			}
-			eng.Audit(c.Entries, d.now)
+			eng.Audit(c, d.now)
 		}
 	}
 	d.t.Fatal("the engine never came to rest at one moment")

@@ -27,8 +27,11 @@ type Engine struct {
 
 	// Positions that arrive before the durable memory was read wait here: the book must know stored episodes and
 	// extremes before it meets the live ones.
-	restored bool
-	waiting  []feed.Snapshot
+	restored   bool
+	restoredAt time.Time
+	waiting    []feed.Snapshot
+	unclaimed  map[position.Symbol]int      // in the store and no memory of ours: absences seen
+	refused    map[string][]position.Symbol // by source: positions whose record was refused at the last reading
 
 	now       time.Time // of the step under way
 	started   time.Time
@@ -37,11 +40,12 @@ type Engine struct {
 	lastCycle cycleCounts
 	auditDue  bool // since the last cycle; waits until something may be written
 
-	fence     int64
-	wantFence bool
+	beatNo uint64 // beats so far
+	fence  int64  // taken from the store; 0: none yet
 
 	met    *Metrics
 	counts counts
+	said   map[saidKey]time.Time
 
 	mu       sync.Mutex // guards what other goroutines read
 	universe []position.Symbol
@@ -73,7 +77,9 @@ func New(opts Options) (*Engine, error) {
 		// A hash that somebody keeps up to date counts for more than the last event of a stream.
 		book:      position.NewBook("redis_hash", "redis_stream"),
 		symbols:   make(map[position.Symbol]*symbol),
-		wantFence: true,
+		unclaimed: make(map[position.Symbol]int),
+		refused:   make(map[string][]position.Symbol),
+		said:      make(map[saidKey]time.Time),
 		met:       opts.Metrics,
 	}
 	if e.clock == nil {
@@ -90,7 +96,7 @@ func New(opts Options) (*Engine, error) {
 		}
 	}
 	for _, s := range opts.StateSymbols {
-		e.symbol(s).produces = true
+		e.symbol(s).market.produces = true
 	}
 	e.refreshUniverse()
 	return e, nil
@@ -118,7 +124,7 @@ func (e *Engine) symbol(name position.Symbol) *symbol {
 	if s, ok := e.symbols[name]; ok {
 		return s
 	}
-	s := &symbol{name: name, series: feed.NewSeries(e.opts.Window), covered: e.filter == nil || e.filter[name]}
+	s := &symbol{name: name, market: marketSide{series: feed.NewSeries(e.opts.Window)}, covered: e.filter == nil || e.filter[name]}
 	e.symbols[name] = s
 	i, _ := slices.BinarySearchFunc(e.order, name, func(s *symbol, name position.Symbol) int {
 		return compareSymbols(s.name, name)
@@ -164,9 +170,10 @@ func (e *Engine) Step(now time.Time, mayWrite bool) Work {
 		for _, s := range e.order {
 			if s.open && s.covered {
 				e.evaluate(s)
-				s.beatDue = s.evaluated
+				s.beatDue = s.advice.have && s.advice.state != ""
 			}
 		}
+		e.beatNo++
 		e.nextBeat = now.Truncate(e.opts.Heartbeat).Add(e.opts.Heartbeat)
 	} else {
 		for _, s := range e.dirty {
@@ -223,7 +230,7 @@ func (e *Engine) elapsed(now time.Time) float64 { return now.Sub(e.started).Seco
 func (e *Engine) refreshUniverse() {
 	universe := make([]position.Symbol, 0, len(e.order))
 	for _, s := range e.order {
-		if s.open || s.produces || e.filter[s.name] {
+		if s.open || s.market.produces || e.filter[s.name] {
 			universe = append(universe, s.name)
 		}
 	}

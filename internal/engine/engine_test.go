@@ -296,3 +296,95 @@ func TestNewChecksItsOptions(t *testing.T) {
 		t.Errorf("good options refused: %v", err)
 	}
 }
+
+func TestAWindowThatGivesNoMarketStateIsStaleNotFresh(t *testing.T) {
+	d := newDesk(t)
+	d.market(btc, 100)
+	rec := d.long(btc, 99, 100)
+	d.seconds(3, true, rec)
+	last := d.now
+	var short []feed.Candle
+	for i := range 20 {
+		p := 100.0 + 20*float64(i%2)
+		short = append(short, feed.Candle{
+			Symbol: btc, OpenTime: d.now.Truncate(time.Minute).Add(time.Duration(i-20) * time.Minute), Interval: time.Minute,
+			Open: p, High: p, Low: p, Close: p, Closed: true, At: d.now,
+		})
+	}
+	d.eng.Offer(feed.History{Symbol: btc, Candles: short, At: d.now})
+	d.seconds(100, true, rec)
+	p := d.whole(btc)
+	if p.InputState != store.InputStaleMarket || p.ComputedAt.After(last) {
+		t.Errorf("state %s, computed at %v; the last usable window was there at %v", p.InputState, p.ComputedAt, last)
+	}
+	if !p.LastUpdate.Equal(d.now) {
+		t.Errorf("heartbeat at %v, now %v", p.LastUpdate, d.now)
+	}
+}
+
+func TestContentWithoutAPriceIsNotRenewed(t *testing.T) {
+	d := newDesk(t)
+	st := kernel.MarketState{Sigma: 0.001, TS: 0.2, PTrend: 0.4, PMR: 0.3, PChop: 0.3}
+	rec := d.long(btc, 99, 0)
+	rec.HasPnL, rec.PnL = true, 1
+	for i := range 200 {
+		d.eng.Offer(feed.State{Symbol: btc, State: st, At: d.now})
+		rec.HasPnL = i <= 5
+		d.seconds(1, false, rec)
+	}
+	p := d.whole(btc)
+	if p.InputState == store.InputFresh || p.Revision > 3 {
+		t.Errorf("state %s, revision %d: old content was published as fresh", p.InputState, p.Revision)
+	}
+}
+
+func TestExtremesBeforeAndBetweenLooks(t *testing.T) {
+	d := newDesk(t)
+	rec := d.long(btc, 99, 100) // opened an hour ago
+	start := d.now.Truncate(time.Minute).Add(-300 * time.Minute)
+	var candles []feed.Candle
+	for i := range 300 {
+		p := 100 + 0.1*float64(i%3)
+		c := feed.Candle{
+			Symbol: btc, OpenTime: start.Add(time.Duration(i) * time.Minute), Interval: time.Minute,
+			Open: p, High: p, Low: p, Close: p, Closed: true, At: d.now,
+		}
+		switch i {
+		case 290: // ten minutes ago
+			c.High = 120
+		case 100: // long before it was opened
+			c.High, c.Low = 500, 1
+		}
+		candles = append(candles, c)
+	}
+	d.eng.Offer(feed.History{Symbol: btc, Candles: candles, At: d.now})
+	d.prices[btc] = 100
+	d.seconds(2, true, rec)
+	if p := d.whole(btc); p.Peak != 120 || p.Trough < 98 {
+		t.Errorf("peak %v trough %v, want 120 and that of the entry", p.Peak, p.Trough)
+	}
+	d.eng.Offer(feed.Price{Symbol: btc, Price: 130, At: d.now.Add(time.Millisecond)})
+	d.eng.Offer(feed.Price{Symbol: btc, Price: 100, At: d.now.Add(2 * time.Millisecond)})
+	d.seconds(2, true, rec)
+	if p := d.whole(btc); p.Peak != 130 {
+		t.Errorf("peak %v: a high that was merged away is lost", p.Peak)
+	}
+}
+
+func TestReportedProfitIsComparedWithItsOwnPrice(t *testing.T) {
+	d := newDesk(t)
+	d.market(btc, 100)
+	rec := d.long(btc, 99, 100)
+	rec.HasPnL, rec.PnL = true, 1
+	d.seconds(2, true, rec)
+	d.prices[btc] = 103 // the market moves before the source writes its record anew
+	d.seconds(10, true, rec)
+	if n := d.symbol(btc).Refusals[feed.ReasonPnL]; n != 0 {
+		t.Errorf("a right profit was counted as wrong %d times", n)
+	}
+	rec.PnL = 500
+	d.seconds(10, true, rec)
+	if n := d.symbol(btc).Refusals[feed.ReasonPnL]; n != 1 {
+		t.Errorf("a wrong profit was counted %d times, want once for the record", n)
+	}
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"math"
+	"strings"
 	"time"
 
 	"quantumharvest/internal/feed"
@@ -11,8 +12,12 @@ import (
 	"quantumharvest/kernel"
 )
 
-// evaluate considers one open position: it renews the advice where the inputs are live and whole, keeps the last good
-// advice where they are not, and decides whether the store's copy must be written in full.
+// settleTime is how long a fresh process waits for the first word of its sources before it calls what it restored
+// stale: a restart is no fault of the inputs.
+const settleTime = 5 * time.Second
+
+// evaluate considers one open position: it renews the advice where the inputs are live and usable, and keeps and marks
+// the last good one where they are not.
 func (e *Engine) evaluate(s *symbol) {
 	p, ok := e.book.Get(s.name)
 	if !ok {
@@ -22,101 +27,82 @@ func (e *Engine) evaluate(s *symbol) {
 	e.counts.evaluations++
 	e.met.evaluations.Inc()
 
-	if e.settling(s) {
+	if (s.market.seen.IsZero() || s.positionSeen.IsZero()) && e.now.Sub(e.restoredAt) < settleTime {
 		return
 	}
-	state := e.judgeInputs(s)
+	a := &s.advice
+	state, why := e.judgeInputs(s)
 	if state == store.InputFresh {
-		s.waiting = e.advise(s, p)
-		if s.waiting != "" {
-			// The inputs move but give no valid advice: what stands, stands, and its content ages. Where it was never
-			// looked at by this process there is nothing that could claim to be alive.
-			if !s.evaluated {
-				return
-			}
-		}
+		state, why = e.advise(s, p)
 	}
-	if !s.haveContent {
-		if s.marketAt.IsZero() {
-			s.waiting = "no market data from " + e.opts.MarketSource + e.opts.MarketHint
-		} else if s.waiting == "" {
-			s.waiting = "inputs went stale before there was any advice: " + string(state)
-		}
-		return
+	a.state, a.why = state, why
+	a.content.InputState = state
+	if a.have && e.wants(s) == "" && state == store.InputFresh {
+		s.stats.limited++
+		e.counts.limited++
+		e.met.limited.Inc()
 	}
-	s.evaluated = true
-	s.inputState = state
-	s.content.InputState = state
-	s.want = e.decide(s)
-}
-
-// settleTime is how long a fresh process waits for the first word of its sources before it calls what it restored
-// stale: a restart is no fault of the inputs.
-const settleTime = 5 * time.Second
-
-func (e *Engine) settling(s *symbol) bool {
-	return (s.marketSeen.IsZero() || s.positionSeen.IsZero()) && e.now.Sub(e.started) < settleTime
 }
 
 // judgeInputs compares the ages of both inputs with their thresholds, on the event time and on the monotonic clock.
-func (e *Engine) judgeInputs(s *symbol) store.InputState {
+func (e *Engine) judgeInputs(s *symbol) (store.InputState, string) {
 	stale := func(at, seen time.Time, limit time.Duration) bool {
 		return e.now.Sub(at) > limit || (!seen.IsZero() && e.now.Sub(seen) > limit)
 	}
 	switch {
 	case stale(s.positionAt, s.positionSeen, e.opts.PositionStale):
-		return store.InputStalePosition
-	case stale(s.marketAt, s.marketSeen, e.opts.MarketStale):
-		return store.InputStaleMarket
+		return store.InputStalePosition, "position data has not moved for " + e.opts.PositionStale.String()
+	case s.market.at.IsZero():
+		return store.InputStaleMarket, "no market data from " + e.opts.MarketSource + e.opts.MarketHint
+	case stale(s.market.at, s.market.seen, e.opts.MarketStale):
+		return store.InputStaleMarket, "market data has not moved for " + e.opts.MarketStale.String()
 	}
-	return store.InputFresh
+	return store.InputFresh, ""
 }
 
-// advise runs the kernels. It returns why there is no new advice, or blank.
-func (e *Engine) advise(s *symbol, p position.Position) string {
+// advise runs the kernels on inputs that live. Where they turn out to be unusable all the same, the last good content
+// stays, and the input at fault is called stale: nothing may look fresh that does not rest on what arrives now.
+func (e *Engine) advise(s *symbol, p position.Position) (store.InputState, string) {
 	e.refreshState(s)
-	if !s.haveState {
-		return "market state: not enough candles yet"
+	if !s.market.haveState {
+		return store.InputStaleMarket, "not enough candles for a market state yet"
 	}
 	kp, why := e.kernelPosition(s, p)
 	if why != "" {
-		return why
+		return store.InputStaleMarket, why
 	}
 	stopDist := 0.0
-	if s.haveStops && e.now.Sub(s.stops.At) <= e.opts.MarketStale {
-		stopDist = s.stops.StopDistPct
+	if s.market.haveStops && e.now.Sub(s.market.stops.At) <= e.opts.MarketStale {
+		stopDist = s.market.stops.StopDistPct
 	} else {
-		stops, err := kernel.Stops(kp, s.state, e.opts.Stops)
+		stops, err := kernel.Stops(kp, s.market.state, e.opts.Stops)
 		if err != nil {
-			e.kernelRefused(s, "stops", err)
-			return "stops: " + err.Error()
+			return e.kernelRefused(s, "stops", err)
 		}
-		stopDist, s.lastStops, s.haveLast = stops.StopDistPct, stops, true
+		stopDist, s.market.ownStops, s.market.haveOwn = stops.StopDistPct, stops, true
 	}
-	prop, err := kernel.Propose(kp, s.state, stopDist, e.opts.Harvest)
+	prop, err := kernel.Propose(kp, s.market.state, stopDist, e.opts.Harvest)
 	if err != nil {
-		e.kernelRefused(s, "harvest", err)
-		return "harvest: " + err.Error()
+		return e.kernelRefused(s, "harvest", err)
 	}
-	e.checkReported(s, p, kp.UnrealizedPnL, prop.RiskUnit)
-	s.content, s.reasons = e.content(s, p, kp, prop), prop.Reasons
-	s.haveContent = true
-	return ""
+	e.checkReported(s, p, prop.RiskUnit)
+	s.advice.content, s.advice.reasons, s.advice.have = e.content(s, p, kp, prop), prop.Reasons, true
+	return store.InputFresh, ""
 }
 
-// refreshState computes the market state anew where the candles moved.
+// refreshState computes the market state anew where the candles moved. A window that gives none leaves none: the state
+// of an earlier window says nothing about this one.
 func (e *Engine) refreshState(s *symbol) {
-	if !s.seriesNew || s.consumed {
+	m := &s.market
+	if !m.moved || m.consumed {
 		return
 	}
-	st, ok, err := e.est.State(s.series.Closes())
-	switch {
-	case err != nil:
+	m.moved = false
+	st, ok, err := e.est.State(m.series.Closes())
+	if err != nil {
 		e.kernelRefused(s, "market_state", err)
-	case ok:
-		s.state, s.haveState = st, true
 	}
-	s.seriesNew = false
+	m.state, m.haveState = st, ok && err == nil
 }
 
 // kernelPosition puts a position into the kernel's units. Where no price is known the reported profit stands in for
@@ -128,7 +114,7 @@ func (e *Engine) kernelPosition(s *symbol, p position.Position) (kernel.Position
 		current = p.Entry + sign*p.ReportedPnL
 	}
 	if !(current > 0) {
-		return kernel.Position{}, "position: no current price from its source or the market"
+		return kernel.Position{}, "no current price, neither from the position's source nor from the market"
 	}
 	side := kernel.Long
 	if p.Side == position.Short {
@@ -143,9 +129,14 @@ func (e *Engine) kernelPosition(s *symbol, p position.Position) (kernel.Position
 	}, ""
 }
 
-// checkReported counts a reported profit that differs from price arithmetic by more than 0.1 R (spec, "Units").
-func (e *Engine) checkReported(s *symbol, p position.Position, pnl, riskUnit float64) {
-	if !p.HasPnL || p.Current == 0 || math.Abs(p.ReportedPnL-pnl) <= 0.1*riskUnit {
+// checkReported counts a reported profit that differs by more than 0.1 R from what the same record's own price gives
+// (spec, "Units"), once for each record that says so.
+func (e *Engine) checkReported(s *symbol, p position.Position, riskUnit float64) {
+	if !p.HasPnL || p.ReportedPrice == 0 || s.checkedPnL == [2]float64{p.ReportedPnL, p.ReportedPrice} {
+		return
+	}
+	s.checkedPnL = [2]float64{p.ReportedPnL, p.ReportedPrice}
+	if math.Abs(p.ReportedPnL-p.Side.Sign()*(p.ReportedPrice-p.Entry)) <= 0.1*riskUnit {
 		return
 	}
 	e.refuse(feed.Refusal{
@@ -154,53 +145,57 @@ func (e *Engine) checkReported(s *symbol, p position.Position, pnl, riskUnit flo
 	})
 }
 
-func (e *Engine) kernelRefused(s *symbol, part string, err error) {
-	field := part
+// kernelRefused counts a combination that the kernel refused, and says which input is at fault.
+func (e *Engine) kernelRefused(s *symbol, part string, err error) (store.InputState, string) {
+	field, state := part, store.InputStaleMarket
 	var fe *kernel.FieldError
 	if errors.As(err, &fe) {
 		field = part + "." + fe.Field
+		if strings.HasPrefix(fe.Field, "position") {
+			state = store.InputStalePosition
+		}
 	}
 	e.refuse(feed.Refusal{
 		Symbol: s.name, Source: "engine", Key: string(s.name), Field: field,
 		Reason: feed.ReasonKernel, Value: err.Error(), At: e.now,
 	})
+	return state, part + ": " + err.Error()
 }
 
 func (e *Engine) content(s *symbol, p position.Position, kp kernel.Position, prop kernel.Proposal) store.Proposal {
+	st := &s.market.state
 	return store.Proposal{
 		Symbol: s.name,
 		Action: prop.Action, NewStop: prop.NewStop, RNet: prop.RNet, RiskUnit: prop.RiskUnit, CostEst: prop.CostEst,
 		KillScore: prop.KillScore, K: prop.K,
-		Sigma: s.state.Sigma, TS: s.state.TS, PTrend: s.state.PTrend, PMR: s.state.PMR, PChop: s.state.PChop,
+		Sigma: st.Sigma, TS: st.TS, PTrend: st.PTrend, PMR: st.PMR, PChop: st.PChop,
 		ComputedAt: e.now,
 		Side:       p.Side, AgeSec: kp.AgeSec, Current: kp.Current, Entry: p.Entry, UnrealizedPnL: kp.UnrealizedPnL,
 		SchemaVersion: store.SchemaVersion, Episode: p.Episode, OpenedAt: p.OpenedAt, Stop: p.Stop,
-		ContentMarketAt: s.marketAt, ContentPositionAt: s.positionAt,
+		ContentMarketAt: s.market.at, ContentPositionAt: s.positionAt,
 		MarketSource: e.opts.MarketSource, PositionSource: p.Source, Publisher: e.opts.Publisher,
 	}
 }
 
-// decide asks whether the store's copy must be written in full, and why.
-func (e *Engine) decide(s *symbol) PublishReason {
+// wants tells whether the store's copy must be written in full, and why.
+func (e *Engine) wants(s *symbol) PublishReason {
+	a, h := &s.advice, &s.held
 	switch {
-	case !s.published:
+	case !a.have || a.state == "":
+		return ""
+	case h.proposal.Revision == 0:
 		return PublishFirst
-	case s.repair:
+	case h.distrust:
 		return PublishRepair
-	case s.inputState != s.lastState:
+	case a.state != h.proposal.InputState:
 		return PublishInputState
-	case s.inputState != store.InputFresh:
+	case a.state != store.InputFresh:
 		// The last good content is kept, not renewed: its age is to be seen.
 		return ""
 	}
-	reason := kernel.Gate(s.last, true, kernel.Published{
-		Action: s.content.Action, NewStop: s.content.NewStop, KillScore: s.content.KillScore, AtSec: e.elapsed(e.now),
-	}, e.opts.Gate)
-	if reason == kernel.GateHeld {
-		s.stats.limited++
-		e.counts.limited++
-		e.met.limited.Inc()
-		return ""
-	}
-	return PublishReason(reason.String())
+	return PublishReason(kernel.Gate(
+		kernel.Published{Action: h.proposal.Action, NewStop: h.proposal.NewStop, KillScore: h.proposal.KillScore, AtSec: h.at}, true,
+		kernel.Published{Action: a.content.Action, NewStop: a.content.NewStop, KillScore: a.content.KillScore, AtSec: e.elapsed(e.now)},
+		e.opts.Gate,
+	))
 }

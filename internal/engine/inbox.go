@@ -87,13 +87,23 @@ func sameBar(old, ev feed.Event) bool {
 	return ok && o.OpenTime.Equal(n.OpenTime)
 }
 
-// mergeTicks keeps the newest of two ticks. Prices that arrive out of order do not turn the clock back. The extremes of
-// an open candle are kept by the candle itself.
+// mergeTicks keeps the newest of two ticks, and the extremes of both: a high that was merged away was still a high. Prices
+// that arrive out of order do not turn the clock back. An open candle carries its own extremes.
 func mergeTicks(old, ev feed.Event) feed.Event {
-	if o, ok := old.(feed.Price); ok {
-		if n := ev.(feed.Price); n.At.Before(o.At) {
-			return o
+	o, ok := old.(feed.Price)
+	if !ok {
+		return ev
+	}
+	n := ev.(feed.Price)
+	high, low := max(o.Price, o.High, n.Price, n.High), min(o.Price, n.Price)
+	for _, l := range [...]float64{o.Low, n.Low} {
+		if l > 0 {
+			low = min(low, l)
 		}
 	}
-	return ev
+	if n.At.Before(o.At) {
+		n = o
+	}
+	n.High, n.Low = high, low
+	return n
 }

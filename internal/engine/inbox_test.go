@@ -15,6 +15,10 @@ func TestInboxKeepsTheNewestPriceAndEveryCandle(t *testing.T) {
 	price := func(sym string, p float64, sec int) feed.Price {
 		return feed.Price{Symbol: position.Symbol("S" + sym), Price: p, At: t0.Add(time.Duration(sec) * time.Second)}
 	}
+	span := func(p feed.Price, high, low float64) feed.Price {
+		p.High, p.Low = high, low
+		return p
+	}
 	open := func(bar int, last float64) feed.Candle {
 		return feed.Candle{Symbol: "SA", OpenTime: t0.Add(time.Duration(bar) * time.Minute), Close: last}
 	}
@@ -30,12 +34,12 @@ func TestInboxKeepsTheNewestPriceAndEveryCandle(t *testing.T) {
 	}{
 		"newest price of each symbol": {
 			in:     []feed.Event{price("A", 1, 0), price("B", 5, 0), price("A", 2, 1), price("A", 3, 2)},
-			want:   []feed.Event{price("A", 3, 2), price("B", 5, 0)},
+			want:   []feed.Event{span(price("A", 3, 2), 3, 1), price("B", 5, 0)},
 			merged: 2,
 		},
 		"a late price does not turn the clock back": {
 			in:     []feed.Event{price("A", 2, 5), price("A", 1, 1)},
-			want:   []feed.Event{price("A", 2, 5)},
+			want:   []feed.Event{span(price("A", 2, 5), 2, 1)},
 			merged: 1,
 		},
 		"revisions of one open candle": {

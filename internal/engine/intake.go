@@ -1,10 +1,6 @@
 package engine
 
 import (
-	"context"
-	"log/slog"
-	"time"
-
 	"quantumharvest/internal/feed"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
@@ -15,33 +11,39 @@ func (e *Engine) take(ev feed.Event) {
 	switch ev := ev.(type) {
 	case feed.History:
 		s := e.symbol(ev.Symbol)
-		for _, r := range s.series.Replace(ev.Candles) {
+		for _, r := range s.market.series.Replace(ev.Candles) {
 			e.refuse(r)
 		}
-		s.seriesNew, s.consumed = true, false
+		s.market.moved, s.market.consumed = true, false
 		if n := len(ev.Candles); n > 0 {
-			e.marketMoved(s, ev.At)
+			s.marketMoved(ev.At, e.now)
 			e.book.Price(s.name, ev.Candles[n-1].Close, ev.At)
+			e.pastExtremes(s)
 		}
 		e.touch(s)
 	case feed.Candle:
 		e.takeCandle(ev)
 	case feed.Price:
 		s := e.symbol(ev.Symbol)
-		if s.series.Revise(ev.Price, ev.At) {
-			s.seriesNew = true
+		for _, p := range [...]float64{ev.High, ev.Low, ev.Price} {
+			if p == 0 {
+				continue // not a merged tick
+			}
+			if s.market.series.Revise(p, ev.At) {
+				s.market.moved = true
+			}
+			e.book.Price(s.name, p, ev.At)
 		}
-		e.marketMoved(s, ev.At)
-		e.book.Price(s.name, ev.Price, ev.At)
+		s.marketMoved(ev.At, e.now)
 		e.touch(s)
 	case feed.State:
 		s := e.symbol(ev.Symbol)
-		s.state, s.haveState, s.consumed = ev.State, true, true
-		e.marketMoved(s, ev.At)
+		s.market.state, s.market.haveState, s.market.consumed = ev.State, true, true
+		s.marketMoved(ev.At, e.now)
 		e.touch(s)
 	case feed.Stops:
 		s := e.symbol(ev.Symbol)
-		s.stops, s.haveStops = ev, true
+		s.market.stops, s.market.haveStops = ev, true
 		e.touch(s)
 	case feed.Snapshot:
 		if !e.restored {
@@ -67,25 +69,28 @@ const maxWaitingSnapshots = 16
 
 func (e *Engine) takeCandle(c feed.Candle) {
 	s := e.symbol(c.Symbol)
-	changed, refusal := s.series.Apply(c)
+	changed, refusal := s.market.series.Apply(c)
 	if refusal != nil {
 		e.refuse(*refusal)
-		if refusal.Reason != feed.ReasonGap {
-			return
-		}
+		return
 	}
-	s.consumed = false
-	s.seriesNew = s.seriesNew || changed
-	e.marketMoved(s, c.At)
+	s.market.consumed = false
+	s.market.moved = s.market.moved || changed
+	s.marketMoved(c.At, e.now)
 	e.book.Range(s.name, c.High, c.Low, c.OpenTime, c.At)
 	e.book.Price(s.name, c.Close, c.At)
 	e.touch(s)
 }
 
-// marketMoved notes a valid market input. Its event time never goes back.
-func (e *Engine) marketMoved(s *symbol, at time.Time) {
-	if at.After(s.marketAt) {
-		s.marketAt, s.marketSeen = at, e.now
+// pastExtremes widens the extremes of an open position by the candles since it was opened: what happened before the
+// position, or this process, was first seen.
+func (e *Engine) pastExtremes(s *symbol) {
+	p, ok := e.book.Get(s.name)
+	if !ok {
+		return
+	}
+	if high, low, ok := s.market.series.Extremes(p.OpenedAt); ok {
+		e.book.Range(s.name, high, low, p.OpenedAt, e.now)
 	}
 }
 
@@ -107,6 +112,8 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 			e.openPosition(s, ch.After)
 		}
 	}
+	e.sweep(&snap.Snapshot)
+	e.refused[snap.Source] = snap.Refused
 	for _, r := range snap.Records {
 		s, ok := e.symbols[r.Symbol]
 		if !ok || !s.open {
@@ -119,9 +126,10 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 }
 
 func (e *Engine) openPosition(s *symbol, p position.Position) {
-	s.open, s.stats.everOpen = true, true
+	s.endEpisode()
+	s.open, s.expect, s.stats.everOpen = true, true, true
 	s.positionAt, s.positionSeen = p.UpdatedAt, e.now
-	s.dirty = false
+	e.pastExtremes(s)
 	e.touch(s)
 	e.refreshUniverse()
 	if !s.covered {
@@ -136,11 +144,11 @@ func (e *Engine) closePosition(s *symbol, p position.Position, reason string) {
 	s.open = false
 	if s.covered {
 		s.closing = append(s.closing, store.Close{
-			Symbol: s.name, Episode: p.Episode, Reason: reason, At: e.now, Last: s.content,
+			Symbol: s.name, Episode: p.Episode, Reason: reason, At: e.now, Last: s.held.proposal,
 		})
 		e.opts.Log.Info("position closed", "symbol", s.name, "side", p.Side, "episode", p.Episode, "reason", reason)
 	}
-	s.forgetAdvice()
+	s.endEpisode()
 	e.refreshUniverse()
 }
 
@@ -154,28 +162,10 @@ func (e *Engine) refuse(r feed.Refusal) {
 	if s, ok := e.symbols[r.Symbol]; ok {
 		s.refuse(r)
 	}
-	key := refusalKey{r.Symbol, r.Key, r.Field, r.Reason}
-	if last, ok := e.counts.said[key]; ok && e.now.Sub(last) < time.Minute {
+	if r.Reason == feed.ReasonGap || r.Reason == feed.ReasonDuplicate {
+		e.opts.Log.Debug("input refused", "symbol", r.Symbol, "source", r.Source, "key", r.Key, "field", r.Field, "reason", r.Reason, "value", r.Value)
 		return
 	}
-	if e.counts.said == nil || len(e.counts.said) >= maxSaid {
-		e.counts.said = make(map[refusalKey]time.Time)
-	}
-	e.counts.said[key] = e.now
-	level := slog.LevelWarn
-	if r.Reason == feed.ReasonGap || r.Reason == feed.ReasonDuplicate {
-		level = slog.LevelInfo
-	}
-	e.opts.Log.Log(context.Background(), level, "input refused", "symbol", r.Symbol, "source", r.Source, "key", r.Key,
-		"field", r.Field, "reason", r.Reason, "value", r.Value)
-}
-
-// maxSaid bounds the memory of what was already logged; past it everything may be said once more.
-const maxSaid = 4096
-
-type refusalKey struct {
-	symbol position.Symbol
-	key    string
-	field  string
-	reason feed.Reason
+	e.say("refused "+r.Key+" "+r.Field+" "+string(r.Reason), r.Symbol, "input refused",
+		"source", r.Source, "key", r.Key, "field", r.Field, "reason", r.Reason, "value", r.Value)
 }

@@ -31,6 +31,7 @@ type Metrics struct {
 	evaluations     prometheus.Counter
 	mergedTicks     prometheus.Counter
 	auditMismatches prometheus.Counter
+	repairs         prometheus.Counter
 	clockSteps      prometheus.Counter
 	cycles          prometheus.Counter
 	roundTrips      prometheus.Counter
@@ -66,6 +67,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		evaluations:     counter("quantum_harvest_evaluations_total", "Evaluations of open positions."),
 		mergedTicks:     counter("quantum_harvest_merged_ticks_total", "Price ticks replaced by a newer one before they were looked at."),
 		auditMismatches: counter("quantum_harvest_audit_mismatches_total", "Proposals found changed by someone else when read back."),
+		repairs:         counter("quantum_harvest_repairs_total", "Proposals written in full because the copy in the store was missing, not whole or not ours."),
 		clockSteps:      counter("quantum_harvest_clock_steps_total", "Times the wall clock was seen to step back."),
 		cycles:          counter("quantum_harvest_cycles_total", "Publish cycles reported."),
 		roundTrips:      counter("quantum_harvest_store_round_trips_total", "Round trips to the store for writing."),
@@ -90,7 +92,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.publishes, m.beats, m.closes, m.produced, m.outages, m.refusals, m.symbolRefusals, m.limited,
-			m.evaluations, m.mergedTicks, m.auditMismatches, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
+			m.evaluations, m.mergedTicks, m.auditMismatches, m.repairs, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
 			m.uncovered, m.advised, m.fenced)
 	}
 	return m

@@ -33,6 +33,7 @@ type Options struct {
 	Clock        feed.Clock        // strategy time; nil: wall time
 	// StrategyPositions: the positions of this run are dated in strategy time, so those that it remembers are, too.
 	StrategyPositions bool
+	DemoPositions     bool // this run was asked to make positions up
 	Log               *slog.Logger
 	Metrics           *Metrics // nil: not exported
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 type counts struct {
 	evaluations, publishes, beats, limited, closes, refusals uint64
 	repairs, merged, storeErrors                             uint64
-	said                                                     map[refusalKey]time.Time
 }
 
 type cycleCounts struct{ evaluations, publishes, beats, limited, refusals uint64 }
@@ -28,6 +28,9 @@ type Status struct {
 	Covered   int // open and inside SYMBOLS
 	Uncovered int // open and outside SYMBOLS
 	Advised   int // covered with advice
+	// Refused are positions whose record was there and refused at the last reading, and that are not open: nobody
+	// advises them.
+	Refused []position.Symbol
 
 	Evaluations, Publishes, Beats, RateLimited, Closes, Refusals uint64
 	Repairs, MergedTicks, StoreErrors                            uint64
@@ -82,7 +85,7 @@ func (e *Engine) Snapshot(now time.Time) {
 			switch {
 			case !s.covered:
 				st.Uncovered++
-			case s.haveContent:
+			case s.advice.have:
 				st.Covered++
 				st.Advised++
 			default:
@@ -91,6 +94,15 @@ func (e *Engine) Snapshot(now time.Time) {
 		}
 		st.Symbols = append(st.Symbols, e.symbolStatus(s))
 	}
+	for _, names := range e.refused {
+		for _, name := range names {
+			if s := e.symbols[name]; s == nil || !s.open {
+				st.Refused = append(st.Refused, name)
+			}
+		}
+	}
+	slices.Sort(st.Refused)
+	st.Refused = slices.Compact(st.Refused)
 	e.met.positions(st)
 	e.mu.Lock()
 	e.status = st
@@ -99,9 +111,9 @@ func (e *Engine) Snapshot(now time.Time) {
 
 func (e *Engine) symbolStatus(s *symbol) SymbolStatus {
 	out := SymbolStatus{
-		Symbol: s.name, Open: s.open, Covered: s.covered, InputState: s.inputState, Waiting: s.waiting,
-		Revision: s.revision, Fenced: s.isFenced, EverOpen: s.stats.everOpen, EverServed: s.stats.everServed,
-		HeartbeatAt: s.lastBeatAt, MarketAt: s.marketAt, PositionAt: s.positionAt,
+		Symbol: s.name, Open: s.open, Covered: s.covered, InputState: s.advice.state, Waiting: s.advice.why,
+		Revision: s.revision, Fenced: !s.standby.movedAt.IsZero(), EverOpen: s.stats.everOpen, EverServed: s.stats.everServed,
+		HeartbeatAt: s.lastBeatAt, MarketAt: s.market.at, PositionAt: s.positionAt,
 		Evaluations: s.stats.evaluations, Publishes: s.stats.publishes, Beats: s.stats.beats,
 		RateLimited: s.stats.limited, LastRefusal: s.stats.lastRefusal,
 	}
@@ -111,8 +123,8 @@ func (e *Engine) symbolStatus(s *symbol) SymbolStatus {
 			out.Refusals[k] = v
 		}
 	}
-	if s.haveContent {
-		c := s.content
+	if s.advice.have {
+		c := s.advice.content
 		out.Side, out.Episode, out.Action = c.Side, c.Episode, c.Action
 		out.RNet, out.KillScore, out.NewStop, out.ContentAt = c.RNet, c.KillScore, c.NewStop, c.ComputedAt
 	} else if p, ok := e.book.Get(s.name); ok {

@@ -11,59 +11,81 @@ import (
 
 // symbol is everything the engine remembers of one instrument.
 type symbol struct {
-	name position.Symbol
+	name    position.Symbol
+	covered bool // inside SYMBOLS
 
-	// Market side.
-	series     *feed.Series
-	seriesNew  bool // the series moved since state was computed from it
-	consumed   bool // state comes ready from another service
-	state      kernel.MarketState
-	haveState  bool
-	marketAt   time.Time // event time of the newest valid market input
-	marketSeen time.Time // when it reached us: guards against clocks that step back
-	stops      feed.Stops
-	haveStops  bool
-	produces   bool      // its market state is produced, whether a position is open or not
-	producedAt time.Time // last time market state and stops were written under the legacy keys
-	lastStops  kernel.StopProposal
-	haveLast   bool
+	market marketSide
 
 	// Position side; the position itself lives in the book.
 	open         bool
-	covered      bool // inside SYMBOLS
 	positionAt   time.Time
-	positionSeen time.Time
+	positionSeen time.Time // when it reached us
+	checkedPnL   [2]float64
 
-	// What we advise: the newest content computed or restored.
-	content     store.Proposal
-	reasons     kernel.Reasons // behind content; spelled out only when it is published
-	haveContent bool
-	evaluated   bool // considered at the current beat: advice may claim to be alive
-	inputState  store.InputState
-	waiting     string // why there is no advice yet; blank when there is
+	advice advice
+	held   held
 
-	// What the store holds, as far as it was confirmed.
-	published     bool
-	confirmed     store.Proposal // as written, for the audit
-	last          kernel.Published
-	lastState     store.InputState
-	revision      int64
-	lastPublishAt time.Time
-	lastBeatAt    time.Time
+	// revision is the highest this key ever had, as far as is known. It never goes back, whoever the position is.
+	revision int64
+	// fence is the one this symbol is written under where it had to be taken over; 0: that of the engine.
+	fence   int64
+	standby standby
 
-	// What is to be written.
-	want        PublishReason // blank: nothing
-	repair      bool          // the store's copy is not to be trusted: publish in full
-	beatDue     bool
-	beatCarried bool // the publish under way is the due beat as well
-	closing     []store.Close
+	// What is to be written beside what follows from advice and held.
+	beatDue bool
+	expect  bool // to be put into the expected set
+	closing []store.Close
+
+	// What is under way.
 	inFlight    bool
-	retryAt     time.Time // after a failed write: not before
-	fenced      store.FencedBy
-	isFenced    bool
+	beatCarried bool   // the publish under way is the due beat as well
+	retryBeat   uint64 // after a failed write: not before this beat
 
-	dirty bool
-	stats symbolStats
+	lastBeatAt time.Time
+	dirty      bool
+	stats      symbolStats
+}
+
+// marketSide is what is known of the market of one symbol.
+type marketSide struct {
+	series    *feed.Series
+	moved     bool // the series moved since state was computed from it
+	consumed  bool // state comes ready from another service
+	state     kernel.MarketState
+	haveState bool
+	at        time.Time // event time of the newest valid input
+	seen      time.Time // when it reached us: guards against clocks that step back
+	stops     feed.Stops
+	haveStops bool
+
+	produces   bool      // its state is produced, whether a position is open or not
+	producedAt time.Time // last time state and stops were written under the legacy keys
+	ownStops   kernel.StopProposal
+	haveOwn    bool
+}
+
+// advice is what we think of the open position. Its zero value is no advice.
+type advice struct {
+	content store.Proposal // the newest good content, computed here or restored
+	reasons kernel.Reasons // behind content; spelled out only when it is published
+	have    bool
+	// state says whether the inputs behind content live. Blank: this process has not looked at it yet, so it cannot
+	// vouch for it.
+	state store.InputState
+	why   string // why there is no newer content; blank where there is nothing to explain
+}
+
+// held is what the store holds of ours, as far as it confirmed it. Its zero value is nothing.
+type held struct {
+	proposal store.Proposal // Revision 0: nothing
+	at       float64        // when it was published, on the engine's own clock; the gate measures ages on it
+	distrust bool           // what stands there may be something else by now
+}
+
+// standby is what is known of another writer that holds this symbol's key. Its zero value is nobody.
+type standby struct {
+	by      store.FencedBy
+	movedAt time.Time // when its advice was last seen to move; zero: nobody
 }
 
 // symbolStats are the counts behind the end-of-run summary.
@@ -86,13 +108,18 @@ func (s *symbol) refuse(r feed.Refusal) {
 	s.stats.lastRefusal = r
 }
 
-// forgetAdvice drops what belongs to an episode that has ended. The revision stays: it never goes back.
-func (s *symbol) forgetAdvice() {
-	s.content, s.haveContent = store.Proposal{}, false
-	s.evaluated, s.inputState, s.waiting = false, "", ""
-	s.published, s.confirmed, s.last, s.lastState = false, store.Proposal{}, kernel.Published{}, ""
-	s.want, s.repair, s.beatDue = "", false, false
-	s.haveLast = false
+// endEpisode drops all that belongs to the position that was.
+func (s *symbol) endEpisode() {
+	s.advice, s.held = advice{}, held{}
+	s.beatDue, s.checkedPnL = false, [2]float64{}
+	s.market.haveOwn = false
+}
+
+// marketMoved notes a valid market input. Its event time never goes back.
+func (s *symbol) marketMoved(at, now time.Time) {
+	if at.After(s.market.at) {
+		s.market.at, s.market.seen = at, now
+	}
 }
 
 // PublishReason is why a proposal is published in full. The zero value is no publish.

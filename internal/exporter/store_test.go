@@ -29,10 +29,7 @@ import (
 
 func openStore(t *testing.T, address string, readTimeout time.Duration) *store.Store {
 	t.Helper()
-	s, err := store.Open(store.Options{URL: "redis://" + address, ReadTimeout: readTimeout})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := store.New(store.Dial(store.ClientOptions{Addr: address, ReadTimeout: readTimeout}), store.NewKeys(store.KeysOptions{}))
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -45,7 +42,7 @@ func fill(t *testing.T, r *miniredis.Miniredis, p store.Proposal) {
 	t.Helper()
 	keys := store.NewKeys(store.KeysOptions{})
 	r.HSet(keys.Proposal(p.Symbol), store.Encode(p)...)
-	if _, err := r.SAdd(keys.Expected(), string(p.Symbol)); err != nil {
+	if _, err := r.SAdd("quantum:harvest:expected", string(p.Symbol)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -136,8 +133,10 @@ func TestRedisComesAndGoes(t *testing.T) {
 	}
 	defer func() { r.Close() }()
 	fill(t, r, published("BTCUSDT"))
-	expect("filled", 200, []string{"quantum_harvest_up 1\n", beat,
-		`quantum_harvest_proposal_present{symbol="ETHUSDT"} 0`, `quantum_harvest_symbols{state="missing"} 1`}, nil)
+	expect("filled", 200, []string{
+		"quantum_harvest_up 1\n", beat,
+		`quantum_harvest_proposal_present{symbol="ETHUSDT"} 0`, `quantum_harvest_symbols{state="missing"} 1`,
+	}, nil)
 
 	r.Close()
 	expect("gone", 503, []string{"quantum_harvest_up 0\n"}, []string{"symbol=", "cache_age"})

@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	demoName = "demo"
+	// DemoName labels everything that is made of demonstration positions.
+	DemoName = "demo"
 	demoPoll = time.Second
 	// demoBack is how many candles ago a first position may have been opened.
 	demoBack = 240
 	// demoNotional is about what a demonstration position is worth, in quote currency.
 	demoNotional = 1000
 	// demoWallHold keeps a position open for a look, however fast strategy time runs.
-	demoWallHold = 5 * time.Second
+	demoWallHold = 30 * time.Second
 )
 
 // DemoOptions say what to demonstrate.
@@ -40,6 +41,7 @@ type DemoOptions struct {
 // Its snapshots are named demo and their records carry no price of their own: the market is where prices come from.
 type Demo struct {
 	opts DemoOptions
+	news chan struct{} // a symbol has got its first price
 
 	mu      sync.Mutex
 	symbols map[position.Symbol]*demoSymbol
@@ -70,7 +72,7 @@ func NewDemo(opts DemoOptions) *Demo {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	d := &Demo{opts: opts, symbols: make(map[position.Symbol]*demoSymbol)}
+	d := &Demo{opts: opts, news: make(chan struct{}, 1), symbols: make(map[position.Symbol]*demoSymbol)}
 	for _, s := range opts.Symbols {
 		d.add(s)
 	}
@@ -78,7 +80,7 @@ func NewDemo(opts DemoOptions) *Demo {
 }
 
 // Name is "demo".
-func (*Demo) Name() string { return demoName }
+func (*Demo) Name() string { return DemoName }
 
 // add makes a symbol known. Sides alternate, so that there are longs and shorts to see.
 func (d *Demo) add(name position.Symbol) *demoSymbol {
@@ -104,20 +106,31 @@ func (d *Demo) Watch(ev Event) {
 	case History:
 		n := len(ev.Candles)
 		if s := d.watched(ev.Symbol); s != nil && n > 0 {
-			s.price = ev.Candles[n-1].Close
 			if !s.started {
 				s.history = slices.Clone(ev.Candles[max(0, n-demoBack-1):])
 			}
+			d.priced(s, ev.Candles[n-1].Close)
 		}
 	case Candle:
 		if s := d.watched(ev.Symbol); s != nil {
-			s.price = ev.Close
+			d.priced(s, ev.Close)
 		}
 	case Price:
 		if s := d.watched(ev.Symbol); s != nil {
-			s.price = ev.Price
+			d.priced(s, ev.Price)
 		}
 	}
+}
+
+// priced takes a price; nobody waits for a first position longer than for that.
+func (d *Demo) priced(s *demoSymbol, price float64) {
+	if s.price == 0 {
+		select {
+		case d.news <- struct{}{}:
+		default:
+		}
+	}
+	s.price = price
 }
 
 func (d *Demo) watched(name position.Symbol) *demoSymbol {
@@ -127,7 +140,7 @@ func (d *Demo) watched(name position.Symbol) *demoSymbol {
 	return d.add(name)
 }
 
-// Run reports the positions every second until ctx ends.
+// Run reports the positions every second, and as soon as there is a first price, until ctx ends.
 func (d *Demo) Run(ctx context.Context, sink Sink) error {
 	ticker := time.NewTicker(demoPoll)
 	defer ticker.Stop()
@@ -139,6 +152,7 @@ func (d *Demo) Run(ctx context.Context, sink Sink) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		case <-d.news:
 		}
 	}
 }
@@ -149,7 +163,7 @@ func (d *Demo) snapshot() (Snapshot, bool) {
 	now := d.opts.Clock.Strategy(wall)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	snap := Snapshot{Snapshot: position.Snapshot{Source: demoName, At: wall, Complete: true, Alive: true, Strategy: true}}
+	snap := Snapshot{Snapshot: position.Snapshot{Source: DemoName, At: wall, Complete: true, Alive: true, Strategy: true}}
 	for _, s := range d.order {
 		if s.price > 0 {
 			s.turn(wall, now)

@@ -93,8 +93,11 @@ func TestDemoOpensInThePast(t *testing.T) {
 
 func TestDemoLives(t *testing.T) {
 	events := []Event{
-		demoHistory("BTCUSDT", 300), Price{Symbol: "ETHUSDT", Price: 50}, Candle{Symbol: "BTCUSDT", Close: 130},
-		Price{Symbol: "OTHERUSDT", Price: 1}, Refusal{},
+		demoHistory("BTCUSDT", 300),
+		Price{Symbol: "ETHUSDT", Price: 50},
+		Candle{Symbol: "BTCUSDT", Close: 130},
+		Price{Symbol: "OTHERUSDT", Price: 1},
+		Refusal{},
 	}
 	_, changes := demoRun(t, 7, 600, 10*time.Minute, events...)
 	open := map[position.Symbol]position.Position{}
@@ -136,10 +139,44 @@ func demoIdentities(changes []position.Change) (ids []string) {
 }
 
 func TestDemoHoldsForALook(t *testing.T) {
-	_, changes := demoRun(t, 3, 100_000, time.Minute, Price{Symbol: "BTCUSDT", Price: 50})
-	if n := len(changes); n < 10 || n > 21 {
-		t.Errorf("%d changes in a minute: a position is held for five seconds and gone for one", n)
+	const turns = 10
+	_, changes := demoRun(t, 3, 100_000, turns*(demoWallHold+demoPoll), Price{Symbol: "BTCUSDT", Price: 50})
+	if n := len(changes); n < turns || n > 2*turns+1 {
+		t.Errorf("%d changes: a position is held for a look and gone for one poll", n)
 	}
+}
+
+// A first position does not wait for the next poll.
+func TestDemoOpensWithTheFirstPrice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		demo := NewDemo(DemoOptions{})
+		ctx, cancel := context.WithCancel(t.Context())
+		opened := map[position.Symbol]time.Duration{}
+		done := make(chan error, 1)
+		go func() {
+			done <- demo.Run(ctx, func(ev Event) {
+				for _, r := range ev.(Snapshot).Records {
+					if _, known := opened[r.Symbol]; !known {
+						opened[r.Symbol] = time.Since(start)
+					}
+				}
+			})
+		}()
+		time.Sleep(300 * time.Millisecond)
+		demo.Watch(demoHistory("BTCUSDT", 10))
+		time.Sleep(200 * time.Millisecond)
+		demo.Watch(Price{Symbol: "ETHUSDT", Price: 50})
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		want := map[position.Symbol]time.Duration{"BTCUSDT": 300 * time.Millisecond, "ETHUSDT": 500 * time.Millisecond}
+		if diff := cmp.Diff(want, opened); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestDemoNeedsAPrice(t *testing.T) {

@@ -64,6 +64,8 @@ type Price struct {
 	Symbol position.Symbol
 	Price  float64
 	At     time.Time
+	// High and Low are the extremes of the ticks that this one stands for, where it stands for several; else 0.
+	High, Low float64
 }
 
 // State is a ready market state written by another service.

@@ -161,6 +161,23 @@ func (s *Series) Revise(price float64, at time.Time) bool {
 	return true
 }
 
+// Extremes are the highest and lowest price of the candles that opened at since or later. It tells whether there is one.
+func (s *Series) Extremes(since time.Time) (high, low float64, ok bool) {
+	bars := s.bars()
+	if since.IsZero() || len(bars) == 0 || bars[0].open == untimed {
+		return 0, 0, false
+	}
+	from := since.UnixNano()
+	for i := len(bars) - 1; i >= 0 && bars[i].open >= from; i-- {
+		if !ok {
+			high, low, ok = bars[i].high, bars[i].low, true
+			continue
+		}
+		high, low = max(high, bars[i].high), min(low, bars[i].low)
+	}
+	return high, low, ok
+}
+
 func (s *Series) push(bar seriesBar, at time.Time) {
 	if s.to-s.from == s.limit {
 		s.from++

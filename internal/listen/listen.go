@@ -135,9 +135,6 @@ func orDefault(d, def time.Duration) time.Duration {
 	return def
 }
 
-// Addr is the address that was bound, with the port that was really taken.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
 // URL is where the server can be reached from this host, without a trailing slash.
 func (s *Server) URL() string {
 	host, port, err := net.SplitHostPort(s.listener.Addr().String())

@@ -95,7 +95,7 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	got, want := s.Addr().(*net.TCPAddr).Port, taken.Addr().(*net.TCPAddr).Port
+	got, want := s.listener.Addr().(*net.TCPAddr).Port, taken.Addr().(*net.TCPAddr).Port
 	if got <= want || got >= want+nextFreeTries {
 		t.Errorf("next free port is %d, want one just above %d", got, want)
 	}
@@ -108,12 +108,12 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer blank.Close()
-	if !isLoopback(blank.Addr()) {
-		t.Errorf("a blank host bound %s, want loopback", blank.Addr())
+	if !isLoopback(blank.listener.Addr()) {
+		t.Errorf("a blank host bound %s, want loopback", blank.listener.Addr())
 	}
 	for _, bad := range []string{"", "8042", "127.0.0.1:x", "127.0.0.1:70000", "127.0.0.1:-1", "no such host:1"} {
 		if s, err := New(Options{Address: bad, Handler: handler, Logger: quiet}); err == nil {
-			t.Errorf("address %q was bound to %s", bad, s.Addr())
+			t.Errorf("address %q was bound to %s", bad, s.listener.Addr())
 			s.Close()
 		}
 	}
@@ -143,7 +143,7 @@ func TestScrapesAnswerBeside1000IdleConnections(t *testing.T) {
 	s, stop := start(t, Options{Handler: mux, ReadHeaderTimeout: time.Hour, IdleTimeout: time.Hour, ShutdownTimeout: 2 * time.Second})
 
 	for i := range 1000 {
-		conn, err := net.Dial("tcp", s.Addr().String())
+		conn, err := net.Dial("tcp", s.listener.Addr().String())
 		if err != nil {
 			t.Fatalf("connection %d: %v", i, err)
 		}
@@ -173,7 +173,7 @@ func TestScrapesAnswerBeside1000IdleConnections(t *testing.T) {
 
 func TestSilentConnectionsAreClosed(t *testing.T) {
 	s, _ := start(t, Options{Handler: http.NotFoundHandler(), ReadHeaderTimeout: 20 * time.Millisecond})
-	conn, err := net.Dial("tcp", s.Addr().String())
+	conn, err := net.Dial("tcp", s.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestSilentConnectionsAreClosed(t *testing.T) {
 
 func TestSlowBodyIsCutOff(t *testing.T) {
 	s, _ := start(t, Options{Handler: NewMux(Pages{}), ReadHeaderTimeout: 20 * time.Millisecond})
-	conn, err := net.Dial("tcp", s.Addr().String())
+	conn, err := net.Dial("tcp", s.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestRunCutsOffAtTheShutdownTimeout(t *testing.T) {
 		<-r.Context().Done()
 		close(left)
 	})})
-	conn, err := net.Dial("tcp", s.Addr().String())
+	conn, err := net.Dial("tcp", s.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +303,7 @@ func TestTLSAndBasicAuth(t *testing.T) {
 	if !strings.HasPrefix(s.URL(), "https://") {
 		t.Fatalf("URL is %s, want https", s.URL())
 	}
-	silent, err := net.Dial("tcp", s.Addr().String()) // never begins its handshake
+	silent, err := net.Dial("tcp", s.listener.Addr().String()) // never begins its handshake
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +376,7 @@ func TestWebConfigGoneAtRun(t *testing.T) {
 	if err := s.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "serve exporter") {
 		t.Errorf("run: %v, want an error that says what was served", err)
 	}
-	l, err := net.Listen("tcp", s.Addr().String())
+	l, err := net.Listen("tcp", s.listener.Addr().String())
 	if err != nil {
 		t.Fatalf("the port is still bound: %v", err)
 	}

@@ -219,7 +219,10 @@ func TestScrapeDeadline(t *testing.T) {
 		{"0.6", 300 * time.Millisecond},
 		{"3600", 29500 * time.Millisecond},
 		{"1e300", 29500 * time.Millisecond},
-		{"-1", 5 * time.Second}, {"0", 5 * time.Second}, {"NaN", 5 * time.Second}, {"soon", 5 * time.Second},
+		{"-1", 5 * time.Second},
+		{"0", 5 * time.Second},
+		{"NaN", 5 * time.Second},
+		{"soon", 5 * time.Second},
 	}
 	for _, tt := range tests {
 		if got := h.deadline(http.Header{scrapeTimeoutHeader: {tt.header}}); got != tt.want {

@@ -1,7 +1,6 @@
 package position
 
 import (
-	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -129,26 +128,12 @@ func NewBook(sources ...string) *Book {
 	}
 }
 
-// Len is the number of open positions.
-func (b *Book) Len() int { return len(b.open) }
-
 // Get returns the open position of a symbol.
 func (b *Book) Get(sym Symbol) (Position, bool) {
 	if s := b.slots[sym]; s != nil && s.open {
 		return s.pos, true
 	}
 	return Position{}, false
-}
-
-// All yields the open positions by symbol. The book must not be told anything meanwhile.
-func (b *Book) All() iter.Seq[Position] {
-	return func(yield func(Position) bool) {
-		for _, s := range b.open {
-			if !yield(s.pos) {
-				return
-			}
-		}
-	}
 }
 
 // Restore puts a position from durable memory back: its episode, extremes and opening time. It must come before the

@@ -221,6 +221,7 @@ func (s *slot) fill(r *Record, snap *Snapshot) {
 		p.Quantity = r.Quantity
 	}
 	p.ReportedPnL, p.HasPnL = perUnit(r)
+	p.ReportedPrice = r.Current
 	p.Source, p.Strategy = snap.Source, snap.Strategy
 
 	s.extend(r.Entry)

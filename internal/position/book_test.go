@@ -2,7 +2,6 @@ package position
 
 import (
 	"math"
-	"slices"
 	"testing"
 	"time"
 
@@ -75,8 +74,8 @@ func TestFlatNeedsEvidence(t *testing.T) {
 			t.Errorf("closing change is %+v", c[0])
 		}
 		d.want(d.read(3, btc))
-		if d.book.Len() != 1 {
-			t.Errorf("%d positions are open", d.book.Len())
+		if len(d.book.open) != 1 {
+			t.Errorf("%d positions are open", len(d.book.open))
 		}
 	})
 	t.Run("not in a row", func(t *testing.T) {
@@ -347,8 +346,8 @@ func TestEpisode(t *testing.T) {
 			d.book.Restore(stored)
 			d.book.Restore(Position{Symbol: "ETHUSDT", Side: Long})
 			d.book.Restore(Position{Symbol: "ETHUSDT", Entry: 1})
-			if p := d.get("BTCUSDT"); p.Episode == "BTCUSDT-L-1" || d.book.Len() != 1 {
-				t.Errorf("got %+v of %d", p, d.book.Len())
+			if p := d.get("BTCUSDT"); p.Episode == "BTCUSDT-L-1" || len(d.book.open) != 1 {
+				t.Errorf("got %+v of %d", p, len(d.book.open))
 			}
 		})
 	})
@@ -575,23 +574,5 @@ func TestAge(t *testing.T) {
 	s.book.Observe(snap, strategy)
 	if got := s.book.Age("A", at(10), strategy.Add(10*time.Minute)); got != 70*time.Minute {
 		t.Errorf("strategy age is %v", got)
-	}
-}
-
-func TestAccessors(t *testing.T) {
-	d := newDesk(t)
-	d.read(0, long("C", 1), long("A", 1), long("B", 1))
-	var got []Symbol
-	for p := range d.book.All() {
-		got = append(got, p.Symbol)
-	}
-	if !slices.Equal(got, []Symbol{"A", "B", "C"}) || d.book.Len() != 3 {
-		t.Errorf("All yields %v", got)
-	}
-	for p := range d.book.All() {
-		if p.Symbol != "A" {
-			t.Error("All goes on after break")
-		}
-		break
 	}
 }

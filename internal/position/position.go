@@ -121,9 +121,11 @@ type Position struct {
 	// ReportedPnL is profit per unit as the source has it, converted at the edge; HasPnL tells whether there was one.
 	ReportedPnL float64
 	HasPnL      bool
-	OpenedAt    time.Time
-	CurrentAt   time.Time // event time of Current
-	UpdatedAt   time.Time // newest valid evidence that the position stands
+	// ReportedPrice is the last price in the record itself, whatever the market says since; 0: none.
+	ReportedPrice float64
+	OpenedAt      time.Time
+	CurrentAt     time.Time // event time of Current
+	UpdatedAt     time.Time // newest valid evidence that the position stands
 	// Strategy tells that OpenedAt is strategy time (a replayed clock), not wall time.
 	Strategy bool
 	Source   string

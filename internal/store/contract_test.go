@@ -5,14 +5,13 @@ import (
 
 	"quantumharvest/internal/embedded"
 	"quantumharvest/internal/realserver"
-	"quantumharvest/internal/store"
 	"quantumharvest/internal/store/storetest"
 )
 
 func TestContractOnRedisServer(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Server {
 		r := realserver.Redis(t)
-		return storetest.Server{Options: store.Options{URL: r.URL()}, Restart: r.Restart}
+		return storetest.Server{Addr: r.Addr(), Restart: r.Restart}
 	})
 }
 
@@ -29,7 +28,7 @@ func TestContractOnEmbedded(t *testing.T) {
 		addr := running.Addr()
 		t.Cleanup(func() { _ = running.Close() })
 		return storetest.Server{
-			Options: store.Options{URL: running.URL()},
+			Addr: addr,
 			Restart: func() {
 				_ = running.Close()
 				running = start(addr)

@@ -20,10 +20,25 @@ type field struct {
 	beat bool
 	// blank tells that the empty text has a meaning (none, unknown).
 	blank bool
-	put   func(b []byte, p *Proposal) []byte
 	get   func(p *Proposal, v string) bool
+	// put writes a field that is no number.
+	put func(b []byte, p *Proposal) []byte
 	// number points at the number behind the field, nil where there is none: it must be finite to be written.
 	number func(p *Proposal) *float64
+	// none tells that the number 0 is none, written empty.
+	none bool
+}
+
+// append writes the value of the field. It writes nothing and is not ok where that is a number and not finite.
+func (f *field) append(b []byte, p *Proposal) (_ []byte, ok bool) {
+	if f.number == nil {
+		return f.put(b, p), true
+	}
+	v := *f.number(p)
+	if f.none && v == 0 {
+		return b, true
+	}
+	return appendNumber(b, v), finite(v)
 }
 
 // revisionField is assigned by the server, inside the publish script.
@@ -89,14 +104,14 @@ func Encode(p Proposal) []string {
 	out := make([]string, 0, 2*len(fields))
 	var buf []byte
 	for i := range fields {
-		buf = fields[i].put(buf[:0], &p)
+		buf, _ = fields[i].append(buf[:0], &p)
 		out = append(out, fields[i].name, string(buf))
 	}
 	return out
 }
 
-// check says what keeps p from being written, nil if nothing does. A hash that is published is whole: no NaN, no
-// unknown word, no missing clock.
+// check says what keeps p from being written, nil if nothing does; that its numbers are finite shows as they are written.
+// A hash that is published is whole: no NaN, no unknown word, no missing clock.
 func check(p *Proposal) error {
 	if _, err := position.ParseSymbol(string(p.Symbol)); err != nil {
 		return err
@@ -115,14 +130,6 @@ func check(p *Proposal) error {
 	}
 	if p.LastUpdate.IsZero() {
 		return fmt.Errorf("field last_update_epoch is not set")
-	}
-	for i := range fields {
-		if fields[i].number == nil {
-			continue
-		}
-		if v := *fields[i].number(p); !finite(v) {
-			return fmt.Errorf("field %s is not finite", fields[i].name)
-		}
 	}
 	return nil
 }
@@ -151,7 +158,6 @@ func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
 func number(name string, at func(*Proposal) *float64) field {
 	return field{
 		name: name, number: at,
-		put: func(b []byte, p *Proposal) []byte { return appendNumber(b, *at(p)) },
 		get: func(p *Proposal, v string) (ok bool) {
 			*at(p), ok = parseNumber(v)
 			return ok
@@ -168,14 +174,8 @@ func legacyNumber(name string, at func(*Proposal) *float64) field {
 // priceOrNone is a price where 0 means that there is none, written empty. An earlier writer put the word None.
 func priceOrNone(name string, legacy bool, at func(*Proposal) *float64) field {
 	f := number(name, at)
-	plainPut, plainGet := f.put, f.get
-	f.legacy, f.blank = legacy, true
-	f.put = func(b []byte, p *Proposal) []byte {
-		if *at(p) == 0 {
-			return b
-		}
-		return plainPut(b, p)
-	}
+	plainGet := f.get
+	f.legacy, f.blank, f.none = legacy, true, true
 	f.get = func(p *Proposal, v string) bool {
 		if v == "" || v == "None" {
 			*at(p) = 0

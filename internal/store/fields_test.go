@@ -201,13 +201,17 @@ func TestDecodeLegacyWriters(t *testing.T) {
 		{name: "no stop, the word", change: map[string]string{"new_sl_proposed": "None"}, check: func(p Proposal) string { return zero(p.NewStop) }},
 		{name: "no stop, empty", change: map[string]string{"new_sl_proposed": ""}, check: func(p Proposal) string { return zero(p.NewStop) }},
 		{name: "no stop, zero", change: map[string]string{"new_sl_proposed": "0.0"}, check: func(p Proposal) string { return zero(p.NewStop) }},
-		{name: "negative stop", change: map[string]string{"new_sl_proposed": "-5"}, check: func(p Proposal) string { return zero(p.NewStop) },
-			problems: []Problem{{"new_sl_proposed", FieldUnparsable, "-5"}}},
+		{
+			name: "negative stop", change: map[string]string{"new_sl_proposed": "-5"}, check: func(p Proposal) string { return zero(p.NewStop) },
+			problems: []Problem{{"new_sl_proposed", FieldUnparsable, "-5"}},
+		},
 		{name: "heartbeat with a fraction", change: map[string]string{"last_update_epoch": "1769129938.25"}, check: func(p Proposal) string {
 			return cmp.Diff(int64(1769129938250), p.LastUpdate.UnixMilli())
 		}},
-		{name: "heartbeat in milliseconds", change: map[string]string{"last_update_epoch": "1769129938000"}, check: func(p Proposal) string { return "" },
-			problems: []Problem{{"last_update_epoch", FieldUnparsable, "1769129938000"}}},
+		{
+			name: "heartbeat in milliseconds", change: map[string]string{"last_update_epoch": "1769129938000"}, check: func(p Proposal) string { return "" },
+			problems: []Problem{{"last_update_epoch", FieldUnparsable, "1769129938000"}},
+		},
 		{name: "no heartbeat", remove: []string{"last_update_epoch"}, check: func(p Proposal) string {
 			if !p.LastUpdateDerived {
 				return "not marked as derived"
@@ -226,15 +230,23 @@ func TestDecodeLegacyWriters(t *testing.T) {
 		{name: "content clock without fraction", change: map[string]string{"computed_at_utc": "2026-01-23T00:58:58"}, check: func(p Proposal) string {
 			return cmp.Diff(computed.Truncate(time.Second), p.ComputedAt)
 		}},
-		{name: "unknown action", change: map[string]string{"harvest_action": "close_now"}, check: func(p Proposal) string { return string(p.Action) },
-			problems: []Problem{{"harvest_action", FieldUnparsable, "close_now"}}},
-		{name: "small letters", change: map[string]string{"position_side": "long"}, check: func(p Proposal) string { return string(p.Side) },
-			problems: []Problem{{"position_side", FieldUnparsable, "long"}}},
-		{name: "nan", change: map[string]string{"kill_score": "nan"}, check: func(p Proposal) string { return zero(p.KillScore) },
-			problems: []Problem{{"kill_score", FieldUnparsable, "nan"}}},
+		{
+			name: "unknown action", change: map[string]string{"harvest_action": "close_now"}, check: func(p Proposal) string { return string(p.Action) },
+			problems: []Problem{{"harvest_action", FieldUnparsable, "close_now"}},
+		},
+		{
+			name: "small letters", change: map[string]string{"position_side": "long"}, check: func(p Proposal) string { return string(p.Side) },
+			problems: []Problem{{"position_side", FieldUnparsable, "long"}},
+		},
+		{
+			name: "nan", change: map[string]string{"kill_score": "nan"}, check: func(p Proposal) string { return zero(p.KillScore) },
+			problems: []Problem{{"kill_score", FieldUnparsable, "nan"}},
+		},
 		{name: "exponent", change: map[string]string{"k_age_penalty": "1e-05"}, check: func(p Proposal) string { return cmp.Diff(1e-5, p.K.AgePenalty) }},
-		{name: "empty number", change: map[string]string{"sigma": ""}, check: func(p Proposal) string { return "" },
-			problems: []Problem{{"sigma", FieldMissing, ""}}},
+		{
+			name: "empty number", change: map[string]string{"sigma": ""}, check: func(p Proposal) string { return "" },
+			problems: []Problem{{"sigma", FieldMissing, ""}},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			hash := maps.Clone(base)

@@ -27,8 +27,12 @@ type KeysOptions struct {
 // Keys are the names of one instance. All of our own keys derive from the prefix of the proposals, so that a second
 // instance with another one never touches the first.
 type Keys struct {
-	harvest, marketState, risk                         string
-	expected, closed, stream, marketStream, riskStream string
+	harvest, marketState, risk       string // prefixes
+	stream, marketStream, riskStream string
+	expected                         string // set of the symbols that must have a proposal
+	// closed is the hash that remembers, per symbol, the last episode whose closing record was left: a repeated close
+	// leaves no second one. It grows by one field per symbol ever traded.
+	closed string
 	// kind marks the produced records of this instance (market states, stops) in their publisher field.
 	kind string
 }
@@ -84,27 +88,11 @@ func closedByColon(s, otherwise string) string {
 // Proposal is the hash with the proposal of sym.
 func (k Keys) Proposal(sym position.Symbol) string { return k.harvest + string(sym) }
 
-// Expected is the set of symbols that must have a proposal.
-func (k Keys) Expected() string { return k.expected }
-
-// Closed is the hash that remembers, per symbol, the last episode whose closing record was left: a repeated close
-// leaves no second one. It grows by one field per symbol ever traded.
-func (k Keys) Closed() string { return k.closed }
-
 // MarketState is the hash with the market state of sym.
 func (k Keys) MarketState(sym position.Symbol) string { return k.marketState + string(sym) }
 
 // Risk is the hash with the stop proposal of sym.
 func (k Keys) Risk(sym position.Symbol) string { return k.risk + string(sym) }
-
-// Stream is the proposal stream.
-func (k Keys) Stream() string { return k.stream }
-
-// MarketStateStream is the stream of produced market states.
-func (k Keys) MarketStateStream() string { return k.marketStream }
-
-// RiskStream is the stream of produced stop proposals.
-func (k Keys) RiskStream() string { return k.riskStream }
 
 // producer is the publisher field of a produced record; producerMark is what makes it one of this instance.
 func (k Keys) producer(id string) string { return k.producerMark() + id }

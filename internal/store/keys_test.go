@@ -8,8 +8,8 @@ import (
 
 func names(k Keys) []string {
 	return []string{
-		k.Proposal("BTCUSDT"), k.Expected(), k.Closed(), k.Stream(),
-		k.MarketState("BTCUSDT"), k.MarketStateStream(), k.Risk("BTCUSDT"), k.RiskStream(), k.producerMark(),
+		k.Proposal("BTCUSDT"), k.expected, k.closed, k.stream,
+		k.MarketState("BTCUSDT"), k.marketStream, k.Risk("BTCUSDT"), k.riskStream, k.producerMark(),
 	}
 }
 

@@ -43,6 +43,7 @@ type MarketStateRecord struct {
 	BufferSize int       // closes in the window
 	TTL        time.Duration
 	Publisher  string // id of the writer
+	Source     string // label of the market behind it: "redis", "replay", "synthetic"
 }
 
 // StopsRecord is a stop proposal that our engine produced, for the legacy key.
@@ -55,6 +56,7 @@ type StopsRecord struct {
 	At        time.Time
 	TTL       time.Duration
 	Publisher string // id of the writer
+	Source    string // label of the market behind it
 }
 
 // Batch is everything one step of the engine wants written. The store sends it in a bounded number of round trips,

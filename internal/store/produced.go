@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"strconv"
 	"time"
 
 	"quantumharvest/internal/position"
@@ -21,7 +20,8 @@ func (p *plan) state(m *MarketStateRecord, res *Result) {
 	h.number("vr", st.VR)
 	h.number("spike_proxy", st.SpikeProxy)
 	h.text("ts_timestamp", string(appendEpoch(nil, m.At)))
-	h.text("buffer_size", strconv.Itoa(m.BufferSize))
+	h.whole("buffer_size", int64(m.BufferSize))
+	h.text("market_source", m.Source)
 	h.done()
 }
 
@@ -38,6 +38,7 @@ func (p *plan) stops(r *StopsRecord, res *Result) {
 	h.number("ts", r.State.TS)
 	h.regime(&r.State)
 	h.text("computed_at_utc", string(appendComputed(nil, r.At)))
+	h.text("market_source", r.Source)
 	pos := &r.Position
 	h.text("position_side", string(pos.Side))
 	h.number("position_entry_price", pos.Entry)
@@ -59,11 +60,11 @@ func perUnit(p *position.Position) float64 {
 
 // produced is one record on its way into a plan.
 type produced struct {
-	p     *plan
-	res   *Result
-	start int
-	bad   string // the first field that is not finite
-	ttl   time.Duration
+	p   *plan
+	res *Result
+	m   mark
+	bad string // the first field that is not finite
+	ttl time.Duration
 }
 
 func (p *plan) record(res *Result, sym position.Symbol, key, stream, publisher string, ttl time.Duration) *produced {
@@ -72,18 +73,28 @@ func (p *plan) record(res *Result, sym position.Symbol, key, stream, publisher s
 	if !p.s.streams {
 		keys = keys[:1]
 	}
-	start := p.begin(produceScript, keys...)
-	p.add(p.s.keys.producerMark(), strconv.FormatInt(ttl.Milliseconds(), 10), string(sym), "publisher", p.s.keys.producer(publisher))
-	return &produced{p: p, res: res, start: start, ttl: ttl}
+	m := p.begin(produceScript, len(keys))
+	p.each(keys...)
+	p.text(p.s.keys.producerMark())
+	p.whole(ttl.Milliseconds())
+	p.each(string(sym), "publisher", p.s.keys.producer(publisher))
+	return &produced{p: p, res: res, m: m, ttl: ttl}
 }
 
-func (h *produced) text(name, value string) { h.p.add(name, value) }
+func (h *produced) text(name, value string) { h.p.each(name, value) }
+
+func (h *produced) whole(name string, n int64) {
+	h.p.text(name)
+	h.p.whole(n)
+}
 
 func (h *produced) number(name string, v float64) {
 	if !finite(v) && h.bad == "" {
 		h.bad = name
 	}
-	h.text(name, string(appendNumber(nil, v)))
+	h.p.text(name)
+	h.p.buf = appendNumber(h.p.buf, v)
+	h.p.done()
 }
 
 func (h *produced) regime(st *kernel.MarketState) {
@@ -101,9 +112,9 @@ func (h *produced) done() {
 		err = errors.New("field " + h.bad + " is not finite")
 	}
 	if err != nil {
-		h.p.args = h.p.args[:h.start]
+		h.p.drop(h.m)
 		h.p.refuse(h.res, produceScript.name, err)
 		return
 	}
-	h.p.end(produceScript, h.start, h.res)
+	h.p.end(h.m, produceScript, h.res)
 }

@@ -55,17 +55,7 @@ func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, erro
 	return entries, nil
 }
 
-// Expected reads the set of symbols that must have a proposal, sorted. Members that are no symbols are left out and
-// counted in invalid.
-func (s *Store) Expected(ctx context.Context) (symbols []position.Symbol, invalid int, err error) {
-	members, err := s.rdb.SMembers(ctx, s.keys.expected).Result()
-	if err != nil {
-		return nil, 0, s.fault("read the expected set", err)
-	}
-	symbols, invalid = parseSymbols(members)
-	return symbols, invalid, nil
-}
-
+// parseSymbols sorts the members of the expected set; those that are no symbols are left out and counted.
 func parseSymbols(members []string) (symbols []position.Symbol, invalid int) {
 	for _, m := range members {
 		sym, err := position.ParseSymbol(m)

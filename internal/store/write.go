@@ -2,14 +2,10 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
-
-	"quantumharvest/internal/position"
 )
 
 // maxAttempts bounds the round trips of one Write: one normally, a second where the server has lost its scripts, a third
@@ -30,7 +26,10 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 		States:    make([]Result, len(b.States)),
 		Stops:     make([]Result, len(b.Stops)),
 	}
-	w := s.newPlan(len(b.Publishes), len(b.Beats), len(b.Closes), len(b.States)+len(b.Stops))
+	w := s.spare.Swap(nil)
+	if w == nil {
+		w = &plan{s: s}
+	}
 	w.expect("SADD", b.Expect)
 	for i := range b.Publishes {
 		w.publish(&b.Publishes[i], &r.Publishes[i])
@@ -48,7 +47,8 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 	for i := range b.Stops {
 		w.stops(&b.Stops[i], &r.Stops[i])
 	}
-	trips, err := s.run(ctx, w.calls)
+	w.finish()
+	trips, err := s.run(ctx, w)
 	if err != nil {
 		return Results{RoundTrips: trips}, s.fault("write", err)
 	}
@@ -56,40 +56,29 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 	for i := range w.calls {
 		s.settle(&w.calls[i], &r)
 	}
+	w.reset()
+	s.spare.Store(w) // not after an error: a round trip that was cut off may still hold on to it
 	return r, nil
-}
-
-// call is one script to run on the server and where its outcome goes.
-type call struct {
-	script *script
-	result *Result // nil for changes of the expected set
-	args   []any
-	cmd    *redis.Cmd
 }
 
 // run sends the calls in one pipeline and, where the server does not know a script, loads the scripts and sends those
 // again that were not run. The error is about the batch as a whole.
-func (s *Store) run(ctx context.Context, calls []call) (trips int, err error) {
-	if len(calls) == 0 {
-		return 0, nil
-	}
-	todo := make([]*call, len(calls))
-	for i := range calls {
-		todo[i] = &calls[i]
-	}
+func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 	load := !s.loaded.Load()
-	for trips < maxAttempts && len(todo) > 0 {
+	for todo := w.todo; trips < maxAttempts && len(todo) > 0; load = true {
 		pipe := s.rdb.Pipeline()
 		if load {
 			for _, sc := range scripts {
 				pipe.ScriptLoad(ctx, sc.source)
 			}
 		}
+		w.cmds = w.cmds[:0]
 		for _, c := range todo {
-			c.cmd = redis.NewCmd(ctx, c.args...)
-			if err := pipe.Process(ctx, c.cmd); err != nil {
-				return trips, err
-			}
+			c.cmd = redis.NewCmd(ctx, w.argsOf(c)...)
+			w.cmds = append(w.cmds, c.cmd)
+		}
+		if err := pipe.BatchProcess(ctx, w.cmds...); err != nil {
+			return trips, err
 		}
 		cmds, err := send(ctx, pipe)
 		trips++
@@ -108,9 +97,9 @@ func (s *Store) run(ctx context.Context, calls []call) (trips int, err error) {
 		if load && len(again) > 0 && cmds[0].Err() != nil {
 			return trips, cmds[0].Err() // the scripts cannot be loaded: a permission
 		}
-		todo, load = again, true
+		todo = again
 	}
-	return trips, refusedAll(calls)
+	return trips, refusedAll(w.calls)
 }
 
 // send runs a pipeline. The error is set where there was no answer or the session was refused; else each command has an
@@ -206,172 +195,4 @@ func stringAt(v []any, i int) string {
 	}
 	s, _ := v[i].(string)
 	return s
-}
-
-// plan gathers the calls of one Write.
-type plan struct {
-	s     *Store
-	calls []call
-	args  []any    // backing of all argument lists
-	texts []string // what the arguments point to: an interface made of a pointer costs no allocation
-	buf   []byte   // scratch
-}
-
-func (s *Store) newPlan(publishes, beats, closes, produced int) *plan {
-	texts := publishes*(6+len(allFields)) + beats*(5+len(beatFields)) + closes*(16+len(recordFields)) + produced*40 + 8
-	return &plan{
-		s:     s,
-		calls: make([]call, 0, publishes+beats+closes+produced+2),
-		args:  make([]any, 0, 2*texts),
-		texts: make([]string, 0, texts),
-	}
-}
-
-// The constant arguments, put into interfaces once: a batch has dozens per symbol.
-var (
-	evalsha    any = "evalsha"
-	keyCounts      = [...]any{"0", "1", "2", "3"}
-	wholeHash  any = strconv.Itoa(len(fields))
-	fieldNames     = func() (names [len(fields)]any) {
-		for i := range fields {
-			names[i] = fields[i].name
-		}
-		return names
-	}()
-)
-
-// Which fields go into a publish, a beat and a closing record, as indices into the table.
-var (
-	allFields    = pick(func(*field) bool { return true })
-	beatFields   = pick(func(f *field) bool { return f.beat })
-	recordFields = pick(func(f *field) bool { return f.name != "harvest_action" })
-)
-
-func pick(wanted func(f *field) bool) (indices []int) {
-	for i := range fields {
-		if wanted(&fields[i]) {
-			indices = append(indices, i)
-		}
-	}
-	return indices
-}
-
-// begin starts the arguments of one call; end closes them. In between they are appended.
-func (p *plan) begin(sc *script, keys ...string) (start int) {
-	start = len(p.args)
-	p.args = append(p.args, evalsha, &sc.sha, keyCounts[len(keys)])
-	p.add(keys...)
-	return start
-}
-
-func (p *plan) add(texts ...string) {
-	for _, text := range texts {
-		// Where the backing array grows, earlier pointers keep the old one, which nobody changes.
-		p.texts = append(p.texts, text)
-		p.args = append(p.args, &p.texts[len(p.texts)-1])
-	}
-}
-
-func (p *plan) end(sc *script, start int, res *Result) {
-	p.calls = append(p.calls, call{script: sc, result: res, args: p.args[start:len(p.args):len(p.args)]})
-}
-
-func (p *plan) refuse(res *Result, op string, err error) {
-	res.Outcome, res.Err = Failed, fmt.Errorf("%s %s: nothing was sent: %w", op, res.Symbol, err)
-}
-
-// values appends the chosen fields of q, with their names.
-func (p *plan) values(q *Proposal, chosen []int) {
-	var ends [len(fields)]int
-	p.buf = p.buf[:0]
-	for i, f := range chosen {
-		p.buf = fields[f].put(p.buf, q)
-		ends[i] = len(p.buf)
-	}
-	all, from := string(p.buf), 0
-	for i, f := range chosen {
-		p.args = append(p.args, fieldNames[f])
-		p.add(all[from:ends[i]])
-		from = ends[i]
-	}
-}
-
-func (p *plan) publish(q *Proposal, res *Result) {
-	res.Symbol = q.Symbol
-	if err := check(q); err != nil {
-		p.refuse(res, "publish", err)
-		return
-	}
-	p.s.seenFence(q.Fence)
-	var start int
-	if p.s.streams {
-		start = p.begin(publishScript, p.s.keys.Proposal(q.Symbol), p.s.keys.stream)
-	} else {
-		start = p.begin(publishScript, p.s.keys.Proposal(q.Symbol))
-	}
-	p.add(strconv.FormatInt(q.Revision, 10), strconv.FormatInt(q.Fence, 10), string(q.Symbol))
-	p.values(q, allFields)
-	p.end(publishScript, start, res)
-}
-
-func (p *plan) beat(b *Beat, res *Result) {
-	res.Symbol = b.Symbol
-	q := Proposal{
-		LastUpdate: b.LastUpdate, MarketAt: b.MarketAt, PositionAt: b.PositionAt, InputState: b.InputState,
-		ValidUntil: b.ValidUntil, Peak: b.Peak, Trough: b.Trough,
-	}
-	switch {
-	case b.LastUpdate.IsZero():
-		p.refuse(res, "beat", errors.New("field last_update_epoch is not set"))
-		return
-	case !knownInputState(string(b.InputState)):
-		p.refuse(res, "beat", fmt.Errorf("field input_state: %q is not a state", b.InputState))
-		return
-	case !finite(b.Peak), !finite(b.Trough):
-		p.refuse(res, "beat", errors.New("the peak or trough is not finite"))
-		return
-	}
-	fence := b.Fence
-	if fence == 0 {
-		fence = p.s.seenFence(0)
-	}
-	start := p.begin(beatScript, p.s.keys.Proposal(b.Symbol))
-	p.add(strconv.FormatInt(b.Revision, 10), strconv.FormatInt(fence, 10))
-	p.args = append(p.args, wholeHash)
-	p.values(&q, beatFields)
-	p.end(beatScript, start, res)
-}
-
-func (p *plan) close(c *Close, res *Result) {
-	res.Symbol = c.Symbol
-	fence := c.Fence
-	if fence == 0 {
-		fence = max(c.Last.Fence, p.s.seenFence(0))
-	}
-	keys := &p.s.keys
-	start := p.begin(closeScript, keys.Proposal(c.Symbol), keys.stream, keys.closed)
-	p.add(c.Episode, strconv.FormatInt(fence, 10), string(c.Symbol),
-		"symbol", string(c.Symbol), "event", "closed", "close_reason", c.Reason, "closed_at_epoch", string(appendEpoch(nil, c.At)),
-		"harvest_action", "NONE", "last_action", string(c.Last.Action))
-	last := c.Last
-	if last.Episode == "" {
-		last.Episode = c.Episode
-	}
-	p.values(&last, recordFields)
-	p.end(closeScript, start, res)
-}
-
-// expect adds symbols to the expected set or takes them out, in portions that Lua can unpack.
-func (p *plan) expect(command string, symbols []position.Symbol) {
-	const portion = 1000
-	for len(symbols) > 0 {
-		n := min(portion, len(symbols))
-		start := p.begin(expectScript, p.s.keys.expected)
-		p.add(command)
-		for _, sym := range symbols[:n] {
-			p.add(string(sym))
-		}
-		p.end(expectScript, start, nil)
-		symbols = symbols[n:]
-	}
 }

@@ -3,7 +3,6 @@ package storetest
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +36,7 @@ func publish(h *harness) {
 	if ttl := h.raw.TTL(h.ctx, h.keys.Proposal(btc)).Val(); ttl != -1 {
 		h.Fatalf("a proposal has a time to live: %v", ttl)
 	}
-	if n := h.raw.Exists(h.ctx, h.keys.Stream()).Val(); n != 0 {
+	if n := h.raw.Exists(h.ctx, proposalStream).Val(); n != 0 {
 		h.Fatalf("a publish went to the stream although streams are off")
 	}
 
@@ -142,7 +141,7 @@ func beat(h *harness) {
 
 func closing(h *harness) {
 	p := Proposal(btc, 1)
-	key, stream := h.keys.Proposal(btc), h.keys.Stream()
+	key, stream := h.keys.Proposal(btc), proposalStream
 	send := func(c store.Close) store.Result {
 		h.Helper()
 		return h.write(store.Batch{Closes: []store.Close{c}}).Closes[0]
@@ -242,15 +241,9 @@ func restarts(h *harness) {
 	if r := h.write(b); r.RoundTrips != 1 {
 		h.Fatalf("first write took %d round trips", r.RoundTrips)
 	}
-	one, err := h.store.Instance(h.ctx)
-	if err != nil || one == "" {
-		h.Fatalf("Instance = %q, %v", one, err)
-	}
-	if again, _ := h.store.Instance(h.ctx); again != one {
-		h.Fatalf("the run id changed from %s to %s without a restart", one, again)
-	}
-	if _, serverTime, err := h.store.Ping(h.ctx); err != nil || serverTime.IsZero() {
-		h.Fatalf("Ping: %v, %v", serverTime, err)
+	one := h.runID()
+	if again := h.runID(); again != one || len(one) != 40 {
+		h.Fatalf("the run id changed from %q to %q without a restart", one, again)
 	}
 
 	h.server.Restart()
@@ -258,6 +251,7 @@ func restarts(h *harness) {
 	deadline := time.Now().Add(time.Minute)
 	var r store.Results
 	for {
+		var err error
 		if r, err = h.store.Write(h.ctx, b); err == nil {
 			break
 		}
@@ -274,8 +268,8 @@ func restarts(h *harness) {
 			h.Errorf("%s was written %d times", res.Symbol, res.Revision)
 		}
 	}
-	if two, err := h.store.Instance(h.ctx); err != nil || two == one {
-		h.Fatalf("the run id after a restart is %q, %v", two, err)
+	if h.runID() == one {
+		h.Fatalf("the run id after a restart is %s again", one)
 	}
 
 	// Scripts lost while everything else is there: only what was not run is sent again.
@@ -291,7 +285,7 @@ func restarts(h *harness) {
 }
 
 func roundTrips(h *harness) {
-	if _, _, err := h.store.Ping(h.ctx); err != nil { // the handshake of a new connection counts, too
+	if _, err := h.store.NewFence(h.ctx); err != nil { // the handshake of a new connection counts, too
 		h.Fatal(err)
 	}
 	for _, n := range []int{1, 10, 1200} {
@@ -433,21 +427,13 @@ func faultsStay(h *harness) {
 func expected(h *harness) {
 	syms := symbols(2500) // more than one script call takes
 	h.write(store.Batch{Expect: syms})
-	h.do("SADD", h.keys.Expected(), "btc", "", "A'B", " ETHUSDT")
-	got, invalid, err := h.store.Expected(h.ctx)
-	if err != nil || invalid != 4 || !slices.Equal(got, syms) {
-		h.Fatalf("Expected: %d symbols, %d invalid, %v", len(got), invalid, err)
-	}
+	h.do("SADD", expectedKey, "btc", "", "A'B", " ETHUSDT")
+	h.expect(syms, 4)
 	h.write(store.Batch{Unexpect: syms[1:]})
-	if got, _, _ = h.store.Expected(h.ctx); !slices.Equal(got, syms[:1]) {
-		h.Fatalf("after taking out all but one: %v", got)
-	}
+	h.expect(syms[:1], 4)
 	// Another type under that name: readers say so and go on, the next writer makes it a set again.
-	h.do("DEL", h.keys.Expected())
-	h.do("SET", h.keys.Expected(), "x")
-	if _, _, err := h.store.Expected(h.ctx); err == nil {
-		h.Fatal("no error for an expected set of another type")
-	}
+	h.do("DEL", expectedKey)
+	h.do("SET", expectedKey, "x")
 	h.published(Proposal(btc, 1))
 	c, err := h.store.Collect(h.ctx, []position.Symbol{btc})
 	if err != nil || c.ExpectedErr == nil || len(c.Entries) != 1 || !c.Entries[0].Found {
@@ -456,9 +442,7 @@ func expected(h *harness) {
 	if r := h.write(store.Batch{Expect: syms[:2]}); r.ExpectErr != nil {
 		h.Fatal(r.ExpectErr)
 	}
-	if got, _, err = h.store.Expected(h.ctx); err != nil || !slices.Equal(got, syms[:2]) {
-		h.Fatalf("after the repair: %v, %v", got, err)
-	}
+	h.expect(syms[:2], 0)
 }
 
 func stateRecord(sym position.Symbol) store.MarketStateRecord {

@@ -15,7 +15,7 @@ func streams(h *harness) {
 	h.store, h.trips = h.open(store.WithStreams(true))
 	p := Proposal(btc, 1)
 	p.Revision = h.published(p)
-	entries := h.stream(h.keys.Stream())
+	entries := h.stream(proposalStream)
 	if len(entries) != 1 {
 		h.Fatalf("%d entries after one publish", len(entries))
 	}
@@ -33,12 +33,12 @@ func streams(h *harness) {
 	h.outcome(r.Beats[0], store.Done)
 	h.outcome(r.States[0], store.Done)
 	h.outcome(r.Stops[0], store.Done)
-	if n := len(h.stream(h.keys.Stream())); n != 1 {
+	if n := len(h.stream(proposalStream)); n != 1 {
 		h.Errorf("a beat went to the stream: %d entries", n)
 	}
 	for _, c := range []struct{ stream, hash string }{
-		{h.keys.MarketStateStream(), h.keys.MarketState(btc)},
-		{h.keys.RiskStream(), h.keys.Risk(btc)},
+		{marketStream, h.keys.MarketState(btc)},
+		{riskStream, h.keys.Risk(btc)},
 	} {
 		entries := h.stream(c.stream)
 		if len(entries) != 1 {
@@ -52,7 +52,7 @@ func streams(h *harness) {
 	}
 
 	// A broken stream is reported and holds nothing back.
-	for _, stream := range []string{h.keys.Stream(), h.keys.MarketStateStream()} {
+	for _, stream := range []string{proposalStream, marketStream} {
 		h.do("DEL", stream)
 		h.do("SET", stream, "x")
 	}
@@ -109,7 +109,7 @@ func produced(h *harness) {
 			h.Errorf("%s lives for %v, want about 10m", key, ttl)
 		}
 	}
-	for _, key := range []string{h.keys.MarketStateStream(), h.keys.RiskStream()} {
+	for _, key := range []string{marketStream, riskStream} {
 		if n := h.raw.Exists(h.ctx, key).Val(); n != 0 {
 			h.Errorf("%s was written although streams are off", key)
 		}

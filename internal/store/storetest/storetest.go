@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,8 +22,8 @@ import (
 
 // Server is one Redis under test.
 type Server struct {
-	Options store.Options // how to reach it
-	Restart func()        // ends it and starts it again, empty, at the same address
+	Addr    string // host:port
+	Restart func() // ends it and starts it again, empty, at the same address
 }
 
 // Run checks the whole contract. newServer starts a fresh, empty server that ends with the test.
@@ -65,7 +67,7 @@ func newHarness(t *testing.T, s Server) *harness {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	h.ctx = ctx
-	h.raw = client(t, s.Options)
+	h.raw = client(t, s.Addr)
 	h.store, h.trips = h.open()
 	return h
 }
@@ -73,21 +75,14 @@ func newHarness(t *testing.T, s Server) *harness {
 // open makes another Store on the same server, as another process would.
 func (h *harness) open(options ...store.Option) (*store.Store, *tripCounter) {
 	h.Helper()
-	rdb := client(h.T, h.server.Options)
+	rdb := client(h.T, h.server.Addr)
 	trips := new(tripCounter)
 	rdb.AddHook(trips)
 	return store.New(rdb, h.keys, options...), trips
 }
 
-func client(t *testing.T, o store.Options) *redis.Client {
-	t.Helper()
-	ro, err := redis.ParseURL(o.URL)
-	if err != nil {
-		t.Fatalf("url of the server: %v", err)
-	}
-	ro.Protocol, ro.MaxRetries, ro.PipelinePoolSize, ro.DisableIdentity = 2, -1, -1, true
-	ro.ReadTimeout, ro.WriteTimeout, ro.PoolTimeout = time.Minute, time.Minute, time.Minute
-	rdb := redis.NewClient(ro)
+func client(t *testing.T, addr string) *redis.Client {
+	rdb := store.Dial(store.ClientOptions{Addr: addr, DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
@@ -112,6 +107,14 @@ func (c *tripCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 		return next(ctx, cmds)
 	}
 }
+
+// The names of the wire contract beside the keys of one symbol, spelled out as other programs know them.
+const (
+	expectedKey    = "quantum:harvest:expected"
+	proposalStream = "quantum:stream:harvest.proposal"
+	marketStream   = "quantum:stream:marketstate"
+	riskStream     = "quantum:stream:risk.proposal"
+)
 
 // noon is when everything in the suite happens.
 var noon = time.Date(2026, 1, 23, 12, 0, 0, 0, time.UTC)
@@ -186,6 +189,28 @@ func (h *harness) stream(key string) []redis.XMessage {
 		h.Fatalf("XRANGE %s: %v", key, err)
 	}
 	return m
+}
+
+// expect checks what the expected set holds, read through the store.
+func (h *harness) expect(want []position.Symbol, invalid int) {
+	h.Helper()
+	c, err := h.store.Collect(h.ctx, nil)
+	if err != nil || c.ExpectedErr != nil || c.Invalid != invalid || !slices.Equal(c.Expected, want) {
+		h.Fatalf("expected: %d symbols and %d invalid ones, want %d and %d; %v, %v",
+			len(c.Expected), c.Invalid, len(want), invalid, err, c.ExpectedErr)
+	}
+}
+
+// runID identifies the running server.
+func (h *harness) runID() string {
+	h.Helper()
+	info, err := h.raw.Info(h.ctx, "server").Result()
+	_, after, found := strings.Cut(info, "run_id:")
+	if err != nil || !found {
+		h.Fatalf("INFO says no run id: %v\n%s", err, info)
+	}
+	id, _, _ := strings.Cut(after, "\r\n")
+	return id
 }
 
 func (h *harness) do(args ...any) {

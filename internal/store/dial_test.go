@@ -2,10 +2,13 @@ package store_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,12 +21,14 @@ import (
 
 const password = "s3cr3t-Pa55/wörd"
 
-func open(t *testing.T, o store.Options) *store.Store {
+func open(t *testing.T, o store.ClientOptions) *store.Store {
 	t.Helper()
-	s, err := store.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return openKeys(t, o, store.KeysOptions{})
+}
+
+func openKeys(t *testing.T, o store.ClientOptions, k store.KeysOptions) *store.Store {
+	t.Helper()
+	s := store.New(store.Dial(o), store.NewKeys(k))
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
@@ -57,40 +62,38 @@ func useAll(t *testing.T, s *store.Store) {
 	if c, err := s.Collect(ctx, nil); err != nil || len(c.Entries) != 1 || !c.Entries[0].Found {
 		t.Error(c, err)
 	}
-	if _, err := s.Instance(ctx); err != nil {
-		t.Error(err)
-	}
 	if _, err := s.NewFence(ctx); err != nil {
-		t.Error(err)
-	}
-	if _, _, err := s.Expected(ctx); err != nil {
 		t.Error(err)
 	}
 }
 
 // leastRules are the permissions that the package documentation asks for, and no more.
 const leastRules = "~quantum:* +evalsha +script|load +hgetall +hmget +hget +hset +hlen +del +exists +pexpire " +
-	"+sadd +srem +smembers +xadd +time +info +ping"
+	"+sadd +srem +smembers +xadd +time"
+
+// tlsOf is what a client of r needs to trust it and to be trusted.
+func tlsOf(t *testing.T, r *realserver.RedisServer) *tls.Config {
+	t.Helper()
+	pem, err := os.ReadFile(r.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(r.CertFile(), r.KeyFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	c.RootCAs.AppendCertsFromPEM(pem)
+	return c
+}
 
 func TestRestrictedUserOverTLS(t *testing.T) {
 	r := realserver.Redis(t, realserver.WithTLS(), realserver.WithUser("harvest", password, leastRules))
-	host, _, _ := net.SplitHostPort(r.Addr())
-	byURL := store.Options{URL: r.URL(), CAFile: r.CAFile(), CertFile: r.CertFile(), KeyFile: r.KeyFile()}
-	byHost := store.Options{
-		Host: host, Port: r.Port(), TLS: true, Username: "harvest", Password: password,
-		CAFile: r.CAFile(), CertFile: r.CertFile(), KeyFile: r.KeyFile(),
-	}
-	for name, o := range map[string]store.Options{"url": byURL, "host": byHost} {
-		t.Run(name, func(t *testing.T) {
-			o.Keys = store.NewKeys(store.KeysOptions{Prefix: "quantum:" + name})
-			useAll(t, open(t, o))
-		})
-	}
+	good := store.ClientOptions{Addr: r.Addr(), Username: "harvest", Password: password, TLS: tlsOf(t, r)}
+	useAll(t, open(t, good))
 
 	t.Run("a key outside the user's pattern is a fault of its own", func(t *testing.T) {
-		o := byURL
-		o.Keys = store.NewKeys(store.KeysOptions{MarketState: "elsewhere:"})
-		res, err := open(t, o).Write(t.Context(), store.Batch{
+		res, err := openKeys(t, good, store.KeysOptions{MarketState: "elsewhere:"}).Write(t.Context(), store.Batch{
 			Publishes: []store.Proposal{storetest.Proposal("BTCUSDT", 1)},
 			States:    []store.MarketStateRecord{{Symbol: "BTCUSDT", TTL: time.Minute}},
 		})
@@ -101,18 +104,18 @@ func TestRestrictedUserOverTLS(t *testing.T) {
 
 	for _, c := range []struct {
 		name  string
-		spoil func(*store.Options)
+		spoil func(*store.ClientOptions)
 		hint  string
 	}{
-		{"unknown authority", func(o *store.Options) { o.CAFile = "" }, "CA file"},
-		{"wrong password", func(o *store.Options) { o.Username, o.Password = "harvest", password+"x" }, "check the user and the password"},
-		{"no password", func(o *store.Options) { o.URL = "rediss://" + r.Addr() }, "set it in REDIS_URL"},
-		{"no TLS", func(o *store.Options) {
-			*o = store.Options{URL: strings.Replace(r.URL(), "rediss", "redis", 1)}
-		}, "TLS"},
+		{"unknown authority", func(o *store.ClientOptions) { o.TLS = &tls.Config{ServerName: "127.0.0.1"} }, "CA file"},
+		{"another name", func(o *store.ClientOptions) { o.TLS.ServerName = "example.com" }, "the name that is in the certificate"},
+		{"wrong password", func(o *store.ClientOptions) { o.Password = password + "x" }, "check the user and the password"},
+		{"no password", func(o *store.ClientOptions) { o.Username, o.Password = "", "" }, "set it in REDIS_URL"},
+		{"no TLS", func(o *store.ClientOptions) { o.TLS = nil }, "TLS"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := byURL
+			o := good
+			o.TLS = tlsOf(t, r)
 			c.spoil(&o)
 			_, err := open(t, o).Write(t.Context(), store.Batch{Publishes: []store.Proposal{storetest.Proposal("BTCUSDT", 1)}})
 			mustHint(t, err, c.hint)
@@ -121,6 +124,18 @@ func TestRestrictedUserOverTLS(t *testing.T) {
 			_, err = open(t, o).Collect(t.Context(), []position.Symbol{"BTCUSDT"})
 			mustHint(t, err, c.hint)
 		})
+	}
+}
+
+func TestDialAsksForModernTLSAndLeavesTheCallersAlone(t *testing.T) {
+	mine := &tls.Config{ServerName: "h"}
+	rdb := store.Dial(store.ClientOptions{Addr: "h:1", TLS: mine})
+	defer rdb.Close()
+	if got := rdb.Options().TLSConfig; got.MinVersion != tls.VersionTLS12 || got.ServerName != "h" {
+		t.Errorf("TLS from version %x for %s", got.MinVersion, got.ServerName)
+	}
+	if mine.MinVersion != 0 {
+		t.Error("the caller's configuration was changed")
 	}
 }
 
@@ -142,35 +157,29 @@ func mustHint(t *testing.T, err error, hint string) {
 
 func TestUnixSocket(t *testing.T) {
 	r := realserver.Redis(t)
-	useAll(t, open(t, store.Options{URL: "unix://" + r.Socket() + "?db=1"}))
+	useAll(t, open(t, store.ClientOptions{Network: "unix", Addr: r.Socket(), DB: 1}))
 }
 
-func TestOpenDoesNotDialAndErrorsHelp(t *testing.T) {
-	port := realserver.FreePort(t)
-	s := open(t, store.Options{Port: port, Username: "u", Password: password})
-	_, _, err := s.Ping(t.Context())
-	mustHint(t, err, "refused the connection: is it running? set REDIS_URL")
-	_, err = s.Write(t.Context(), store.Batch{Publishes: []store.Proposal{storetest.Proposal("BTCUSDT", 1)}})
-	mustHint(t, err, "write: redis at 127.0.0.1:")
+func TestErrorsOfAnUnreachableServerHelp(t *testing.T) {
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(realserver.FreePort(t)))
+	s := open(t, store.ClientOptions{Addr: addr, Username: "u", Password: password})
+	_, err := s.Write(t.Context(), store.Batch{Publishes: []store.Proposal{storetest.Proposal("BTCUSDT", 1)}})
+	mustHint(t, err, "write: redis at "+addr+" refused the connection: is it running? set REDIS_URL")
 	_, err = s.Read(t.Context(), []position.Symbol{"BTCUSDT"})
 	mustHint(t, err, "is it running?")
 	_, err = s.Collect(t.Context(), nil)
 	mustHint(t, err, "is it running?")
 	_, err = s.NewFence(t.Context())
 	mustHint(t, err, "is it running?")
-	_, _, err = s.Expected(t.Context())
-	mustHint(t, err, "is it running?")
-	_, err = s.Instance(t.Context())
-	mustHint(t, err, "is it running?")
 
-	s = open(t, store.Options{URL: "unix://" + filepath.Join(t.TempDir(), "none.sock")})
-	_, _, err = s.Ping(t.Context())
+	s = open(t, store.ClientOptions{Network: "unix", Addr: filepath.Join(t.TempDir(), "none.sock")})
+	_, err = s.NewFence(t.Context())
 	mustHint(t, err, "no such socket")
 }
 
 func TestStoppedServerIsNotWaitedForLong(t *testing.T) {
 	r := realserver.Redis(t)
-	s := open(t, store.Options{URL: r.URL(), ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond})
+	s := open(t, store.ClientOptions{Addr: r.Addr(), ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond})
 	b := store.Batch{Publishes: []store.Proposal{storetest.Proposal("BTCUSDT", 1)}}
 	if _, err := s.Write(t.Context(), b); err != nil {
 		t.Fatal(err)
@@ -178,7 +187,7 @@ func TestStoppedServerIsNotWaitedForLong(t *testing.T) {
 	r.Pause()
 	_, err := s.Write(t.Context(), b)
 	mustHint(t, err, "did not answer in time")
-	slow := open(t, store.Options{URL: r.URL()})
+	slow := open(t, store.ClientOptions{Addr: r.Addr()})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err = slow.Write(ctx, b)
@@ -197,34 +206,10 @@ func TestStoppedServerIsNotWaitedForLong(t *testing.T) {
 
 func TestServerThatRefusesEverythingIsAnError(t *testing.T) {
 	r := realserver.Redis(t, realserver.WithUser("reader", password, "~* +hgetall +smembers +time"))
-	s := open(t, store.Options{URL: r.URL()})
+	s := open(t, store.ClientOptions{Addr: r.Addr(), Username: "reader", Password: password})
 	_, err := s.Write(t.Context(), store.Batch{Publishes: []store.Proposal{storetest.Proposal("BTCUSDT", 1)}})
 	mustHint(t, err, "lacks a permission")
 	if _, err := s.Collect(t.Context(), []position.Symbol{"BTCUSDT"}); err != nil {
 		t.Errorf("an exporter with a user that may only read: %v", err)
-	}
-}
-
-func TestOpenRefuses(t *testing.T) {
-	notPEM := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(notPEM, []byte("hello"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name, hint string
-		o          store.Options
-	}{
-		{"a url that is none", "percent-encoded", store.Options{URL: "redis://u:" + password + "@host:port"}},
-		{"another scheme", "redis://", store.Options{URL: "http://u:" + "s3cr3t" + "@host"}},
-		{"no verification", "skip_verify", store.Options{URL: "rediss://u:s3cr3t@host/0?skip_verify=true"}},
-		{"a CA without TLS", "rediss://", store.Options{CAFile: notPEM}},
-		{"a CA that is not there", "CA file", store.Options{TLS: true, CAFile: notPEM + "x"}},
-		{"a CA that is none", "no PEM", store.Options{TLS: true, CAFile: notPEM}},
-		{"half a client certificate", "both", store.Options{TLS: true, CertFile: notPEM}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			_, err := store.Open(c.o)
-			mustHint(t, err, c.hint)
-		})
 	}
 }

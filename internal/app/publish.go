@@ -1,0 +1,158 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"quantumharvest/internal/config"
+	"quantumharvest/internal/engine"
+	"quantumharvest/internal/feed"
+	"quantumharvest/internal/listen"
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+	"quantumharvest/kernel"
+)
+
+// Publish runs the publisher on an existing Redis.
+func Publish(ctx context.Context, env Env) error {
+	role, err := newPublisherRole(env, false)
+	if err != nil {
+		return err
+	}
+	defer role.close()
+	if env.Config.Once {
+		role.pub.done = role.everyoneServed(time.Now())
+	}
+	env.Log.Info("publisher started", "redis", env.Config.Redis, "publisher", role.id, "metrics", role.port.URL()+"/metrics",
+		"market", role.in.market.Name(), "positions", role.in.positions.Name())
+	return role.run(ctx, env, nil)
+}
+
+// publisherRole is a publisher with all it needs.
+type publisherRole struct {
+	id    string
+	rdb   redis.UniversalClient
+	store *store.Store
+	in    *inputs
+	pub   *publisher
+	port  *listen.Server
+	count *positionCount
+	log   *slog.Logger
+	ended atomic.Bool
+}
+
+func newPublisherRole(env Env, nextPort bool) (*publisherRole, error) {
+	c := env.Config
+	r := &publisherRole{id: or(c.PublisherID, defaultPublisherID()), rdb: connect(c.Redis), count: newPositionCount(), log: env.Log}
+	ok := false
+	defer func() {
+		if !ok {
+			r.close()
+		}
+	}()
+	r.store = store.New(r.rdb, storeKeys(c), store.WithStreams(c.StreamEnabled))
+
+	var eng *engine.Engine
+	var err error
+	r.in, err = openInputs(c, r.rdb, func() []position.Symbol { return eng.Symbols() }, env.Log)
+	if err != nil {
+		return nil, err
+	}
+	reg := newRegistry()
+	harvest := kernel.DefaultHarvestParams()
+	harvest.FallbackStopPct = c.FallbackStopPct
+	eng, err = engine.New(engine.Options{
+		Heartbeat: c.Heartbeat, Cycle: c.PublishInterval, MarketStale: c.MarketStale, PositionStale: c.PositionStale,
+		ProduceEvery: c.StateInterval, Window: c.Window,
+		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvest,
+		Gate:    kernel.GateParams{ChangeEpsPct: c.ChangeEps, MaxPublishAgeSec: c.MaxPublishAge.Seconds()},
+		Symbols: c.Symbols, StateSymbols: c.StateSymbols, Publisher: r.id, MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
+		DemoPositions: c.Positions.Kind == config.PositionsDemo,
+		Log:           env.Log, Metrics: engine.NewMetrics(reg),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.pub = &publisher{
+		engine: eng, store: r.store, log: env.Log, met: newPublisherMetrics(reg), symbols: c.Symbols,
+		sources: []feed.Source{
+			tapped{r.in.market, r.watchMarket},
+			tapped{r.in.positions, r.count.offer},
+		},
+		done: func(engine.Status) bool { return r.ended.Load() },
+	}
+	r.port, err = openPublisherPort(c, env.Build, reg, eng, nextPort, env.Log)
+	if err != nil {
+		return nil, err
+	}
+	ok = true
+	return r, nil
+}
+
+func (r *publisherRole) watchMarket(ev feed.Event) {
+	if r.in.tap != nil {
+		r.in.tap(ev)
+	}
+	if _, over := ev.(feed.End); over {
+		r.ended.Store(true)
+	}
+}
+
+// close releases what was opened, in the opposite order. The port is released by whoever runs it, or here.
+func (r *publisherRole) close() {
+	if r.port != nil {
+		r.port.Close()
+	}
+	if err := r.store.Close(); err != nil {
+		r.log.Debug("closing the connections", "err", err)
+	}
+}
+
+// run runs the publisher and its ports until the end and prints the summary.
+func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server) error {
+	ctx := told
+	if env.Config.For > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, env.Config.For)
+		defer cancel()
+	}
+	begin := time.Now()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.port.Run(gctx) })
+	if exp != nil {
+		group.Go(func() error { return exp.Run(gctx) })
+	}
+	group.Go(func() error {
+		defer stop()
+		return r.pub.run(gctx)
+	})
+	err := group.Wait()
+	st := r.pub.engine.Status()
+	sum := summarize(env.Out, st, time.Since(begin), env.Config.Once)
+	if sum != nil && env.Config.Role == config.Publish && told.Err() != nil {
+		// A service that is told to stop has not failed; what it leaves undone was said all along, and is said again.
+		env.Log.Warn("stopped", "err", sum)
+		sum = nil
+	}
+	if err == nil {
+		err = sum
+	}
+	return err
+}
+
+func defaultPublisherID() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "host"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}

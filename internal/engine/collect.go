@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"time"
+
+	"quantumharvest/internal/store"
+)
+
+// Work is what one step wants done outside: a batch for the store and, once a cycle, a read-back of what it holds.
+type Work struct {
+	Batch store.Batch
+	Audit bool // read all proposals back and hand them to Audit
+
+	// What the step did, for whoever measures it: Step itself reads no clock.
+	Beat      bool // everything open was evaluated, because a beat was due
+	Evaluated int  // open positions evaluated
+
+	sent time.Time
+}
+
+// Empty tells whether there is nothing to write.
+func (w Work) Empty() bool {
+	b := w.Batch
+	return len(b.Publishes)+len(b.Beats)+len(b.Closes)+len(b.Expect)+len(b.Unexpect)+len(b.States)+len(b.Stops) == 0
+}
+
+// validIntervals is for how many beat intervals advice stays valid after a beat (wire contract, valid_until_epoch).
+const validIntervals = 5
+
+// collect gathers what is wanted into a batch and marks it as under way.
+func (e *Engine) collect(now time.Time) Work {
+	w := Work{sent: now}
+	b := &w.Batch
+	for _, s := range e.order {
+		e.produce(s, b, now)
+		if !s.covered || s.inFlight || e.beatNo < s.retryBeat {
+			continue
+		}
+		if s.expect && s.open {
+			b.Expect = append(b.Expect, s.name)
+			s.expect = false
+		}
+		if len(s.closing) > 0 {
+			// One at a time and before anything of a newer episode: the record of the old one must be written first.
+			c := s.closing[0]
+			c.Fence = e.fenceOf(s)
+			b.Closes = append(b.Closes, c)
+			if !s.open && len(s.closing) == 1 {
+				b.Unexpect = append(b.Unexpect, s.name)
+			}
+			s.inFlight = true
+			continue
+		}
+		if !s.open {
+			continue
+		}
+		switch want := e.wants(s); {
+		case want != "":
+			b.Publishes = append(b.Publishes, e.stamp(s, now))
+			if want == PublishFirst || want == PublishRepair {
+				b.Expect = append(b.Expect, s.name)
+			}
+			s.inFlight, s.beatCarried = true, s.beatDue
+		case s.beatDue && s.held.proposal.Revision != 0:
+			b.Beats = append(b.Beats, e.beat(s, now))
+			s.inFlight = true
+		}
+	}
+	return w
+}
+
+func (e *Engine) stamp(s *symbol, now time.Time) store.Proposal {
+	p := s.advice.content
+	if p.Reasons == nil {
+		p.Reasons = s.advice.reasons.Codes()
+	}
+	p.Revision, p.Publisher, p.Fence, p.SchemaVersion = s.revision, e.opts.Publisher, e.fenceOf(s), store.SchemaVersion
+	p.LastUpdate, p.ValidUntil = e.beatTimes(now)
+	p.MarketAt, p.PositionAt = s.market.at, s.positionAt
+	p.Peak, p.Trough = e.extremes(s)
+	return p
+}
+
+func (e *Engine) beat(s *symbol, now time.Time) store.Beat {
+	last, until := e.beatTimes(now)
+	peak, trough := e.extremes(s)
+	return store.Beat{
+		Symbol: s.name, Revision: s.held.proposal.Revision, Fence: s.held.proposal.Fence,
+		LastUpdate: last, ValidUntil: until,
+		MarketAt: s.market.at, PositionAt: s.positionAt, InputState: s.advice.state,
+		Peak: peak, Trough: trough,
+	}
+}
+
+func (e *Engine) beatTimes(now time.Time) (last, until time.Time) {
+	last = now.Truncate(time.Second)
+	return last, last.Add(validIntervals * e.opts.Heartbeat)
+}
+
+func (e *Engine) extremes(s *symbol) (peak, trough float64) {
+	p, _ := e.book.Get(s.name)
+	return p.Peak, p.Trough
+}
+
+// produce adds the market state and stops of one symbol, for those who read the legacy keys, at their own interval.
+// What another service supplies, and what rests on stale data, is never written.
+func (e *Engine) produce(s *symbol, b *store.Batch, now time.Time) {
+	m := &s.market
+	wanted := m.produces || (len(e.opts.StateSymbols) == 0 && s.open && s.covered)
+	if !wanted || m.consumed || now.Sub(m.producedAt) < e.opts.ProduceEvery || now.Sub(m.at) > e.opts.MarketStale {
+		return
+	}
+	e.refreshState(s)
+	if !m.haveState {
+		return
+	}
+	m.producedAt = now
+	ttl := 10 * e.opts.ProduceEvery
+	b.States = append(b.States, store.MarketStateRecord{
+		Symbol: s.name, State: m.state, At: m.at, BufferSize: len(m.series.Closes()), TTL: ttl,
+		Publisher: e.opts.Publisher, Source: e.opts.MarketSource,
+	})
+	if p, ok := e.book.Get(s.name); ok && m.haveOwn && s.advice.state == store.InputFresh {
+		b.Stops = append(b.Stops, store.StopsRecord{
+			Symbol: s.name, Stops: m.ownStops, State: m.state, Position: p,
+			AgeSec: s.advice.content.AgeSec, At: s.advice.content.ComputedAt, TTL: ttl,
+			Publisher: e.opts.Publisher, Source: e.opts.MarketSource,
+		})
+	}
+}
