@@ -2,6 +2,8 @@ package app
 
 import (
 	"fmt"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"quantumharvest/internal/embedded"
@@ -25,7 +27,8 @@ func banner(env Env, emb *embedded.Server, r *publisherRole, exp *listen.Server)
 	} else {
 		fmt.Fprintf(&b, "  redis      %s\n", c.Redis)
 	}
-	fmt.Fprintf(&b, "  exporter   %s/metrics\n  publisher  %s/metrics\n", exp.URL(), r.port.URL())
+	fmt.Fprintf(&b, "  exporter   %s/metrics%s\n", exp.URL(), moved(exp, c.MetricsPort))
+	fmt.Fprintf(&b, "  publisher  %s/metrics%s\n", r.port.URL(), moved(r.port, c.PublisherPort))
 	fmt.Fprintf(&b, "  market     %s\n  positions  %s\n", r.in.market.Name(), r.in.positions.Name())
 	if r.in.synthetic != "" {
 		fmt.Fprintf(&b, "\n  NOT REAL: %s\n", r.in.synthetic)
@@ -36,4 +39,12 @@ func banner(env Env, emb *embedded.Server, r *publisherRole, exp *listen.Server)
 	}
 	fmt.Fprintf(&b, "  curl -s %s/metrics | grep quantum_harvest_last_update_epoch\n\n", exp.URL())
 	fmt.Fprint(env.Out, b.String())
+}
+
+// moved says that a wanted port was taken.
+func moved(s *listen.Server, wanted int) string {
+	if u, err := url.Parse(s.URL()); wanted == 0 || err != nil || u.Port() == strconv.Itoa(wanted) {
+		return ""
+	}
+	return fmt.Sprintf("  (port %d was taken)", wanted)
 }

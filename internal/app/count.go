@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -14,11 +15,11 @@ import (
 type positionCount struct {
 	now func() time.Time
 
-	mu      sync.Mutex
-	source  string
-	open    int
-	refused int
-	at      time.Time
+	mu     sync.Mutex
+	source string
+	open   int
+	at     time.Time
+	fault  error // of the last reading; nil: it succeeded
 }
 
 // countStale is the age from which a count no longer says anything about now.
@@ -27,6 +28,12 @@ const countStale = 15 * time.Second
 func newPositionCount() *positionCount { return &positionCount{now: time.Now} }
 
 func (c *positionCount) offer(ev feed.Event) {
+	if out, ok := ev.(feed.Outage); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fault = out.Err
+		return
+	}
 	snap, ok := ev.(feed.Snapshot)
 	if !ok {
 		return
@@ -40,7 +47,7 @@ func (c *positionCount) offer(ev feed.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// A refused record is a position that is there and cannot be read: it counts as open.
-	c.source, c.open, c.refused, c.at = snap.Source, open+len(snap.Refused), len(snap.Refused), snap.At
+	c.source, c.open, c.at, c.fault = snap.Source, open+len(snap.Refused), snap.At, nil
 }
 
 // OpenPositions returns the count of the newest snapshot and the name of its source. It fails where there is none that
@@ -48,11 +55,21 @@ func (c *positionCount) offer(ev feed.Event) {
 func (c *positionCount) OpenPositions(context.Context) (map[string]int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.fault != nil && (c.at.IsZero() || c.now().Sub(c.at) > countStale) {
+		return nil, fmt.Errorf("the position source cannot be read: %w", c.fault)
+	}
 	if c.at.IsZero() {
-		return nil, fmt.Errorf("the position source has not been read yet")
+		return nil, errors.New("the position source has not been read yet")
 	}
 	if old := c.now().Sub(c.at); old > countStale {
 		return nil, fmt.Errorf("the position source %s was last read %s ago", c.source, old.Round(time.Second))
 	}
 	return map[string]int{c.source: c.open}, nil
+}
+
+// everRead tells whether the source was read at least once.
+func (c *positionCount) everRead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.at.IsZero()
 }

@@ -12,6 +12,7 @@ import (
 // publisherMetrics are the figures of the way between the engine and its store.
 type publisherMetrics struct {
 	storeErrors  prometheus.Counter
+	storeUp      prometheus.Gauge
 	storeSeconds prometheus.Histogram
 	cycleSeconds prometheus.Histogram
 	evalSeconds  prometheus.Histogram
@@ -23,6 +24,9 @@ func newPublisherMetrics(reg prometheus.Registerer) *publisherMetrics {
 	m := &publisherMetrics{
 		storeErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "quantum_harvest_publisher_store_errors_total", Help: "Pieces of work the store did not carry out at all.",
+		}),
+		storeUp: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "quantum_harvest_publisher_store_up", Help: "1 where the last piece of work reached the store.",
 		}),
 		storeSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "quantum_harvest_publisher_store_seconds", Help: "Time of one piece of work at the store: write, and read-back where due.",
@@ -44,7 +48,7 @@ func newPublisherMetrics(reg prometheus.Registerer) *publisherMetrics {
 			Name: "quantum_harvest_publisher_redis_round_trip_seconds", Help: "Time of the last read-back of all proposals.",
 		}),
 	}
-	reg.MustRegister(m.storeErrors, m.storeSeconds, m.cycleSeconds, m.evalSeconds, m.clockOffset, m.roundTrip)
+	reg.MustRegister(m.storeErrors, m.storeUp, m.storeSeconds, m.cycleSeconds, m.evalSeconds, m.clockOffset, m.roundTrip)
 	return m
 }
 

@@ -66,6 +66,7 @@ func newPublisherRole(env Env, nextPort bool) (*publisherRole, error) {
 		return nil, err
 	}
 	reg := newRegistry()
+	registerBuild(reg, env.Build)
 	harvest := kernel.DefaultHarvestParams()
 	harvest.FallbackStopPct = c.FallbackStopPct
 	eng, err = engine.New(engine.Options{
@@ -88,7 +89,7 @@ func newPublisherRole(env Env, nextPort bool) (*publisherRole, error) {
 		},
 		done: func(engine.Status) bool { return r.ended.Load() },
 	}
-	r.port, err = openPublisherPort(c, env.Build, reg, eng, nextPort, env.Log)
+	r.port, err = openPublisherPort(c, env.Build, reg, r.pub, nextPort, env.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server) e
 	})
 	err := group.Wait()
 	st := r.pub.engine.Status()
-	sum := summarize(env.Out, st, time.Since(begin), env.Config.Once)
+	sum := summarize(env.Out, st, time.Since(begin), env.Config.Once, r.count.everRead())
 	if sum != nil && env.Config.Role == config.Publish && told.Err() != nil {
 		// A service that is told to stop has not failed; what it leaves undone was said all along, and is said again.
 		env.Log.Warn("stopped", "err", sum)

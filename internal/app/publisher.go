@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -31,6 +32,8 @@ type publisher struct {
 	met     *publisherMetrics
 	// done ends the run early and with success: for --once and for a recording that has ended.
 	done func(engine.Status) bool
+
+	storeDown atomic.Bool // the last piece of work failed
 
 	symbols []position.Symbol // configured ones: read back although not in the expected set
 }
@@ -67,6 +70,7 @@ func (p *publisher) loop(ctx context.Context) {
 		pause    = backoff.NewExponentialBackOff()
 		resume   time.Time // not before, after a failure
 		failing  bool
+		failures int
 		auditDue bool
 		timer    = time.NewTimer(0)
 	)
@@ -91,9 +95,10 @@ func (p *publisher) loop(ctx context.Context) {
 				p.met.storeSeconds.Observe(took.Seconds())
 				if err == nil {
 					if failing {
-						p.log.Info("store is back", "after_errors", p.engine.Status().StoreErrors)
+						p.log.Info("store is back", "after_failures", failures)
 					}
-					failing = false
+					failing, failures = false, 0
+					p.setStoreDown(false)
 					pause.Reset()
 					return
 				}
@@ -104,6 +109,8 @@ func (p *publisher) loop(ctx context.Context) {
 					p.log.Error("store cannot be reached: evaluating goes on, writing waits", "err", err)
 				}
 				failing = true
+				failures++
+				p.setStoreDown(true)
 			}
 		}()
 	}
@@ -155,6 +162,26 @@ func (p *publisher) loop(ctx context.Context) {
 	}
 }
 
+func (p *publisher) setStoreDown(down bool) {
+	p.storeDown.Store(down)
+	up := 1.0
+	if down {
+		up = 0
+	}
+	p.met.storeUp.Set(up)
+}
+
+// ready tells whether proposals reach the store, and if not why.
+func (p *publisher) ready(context.Context) (bool, string) {
+	switch {
+	case p.storeDown.Load():
+		return false, "the store cannot be reached"
+	case !p.engine.Status().Restored:
+		return false, "the store has not been reached yet"
+	}
+	return true, ""
+}
+
 func (p *publisher) restore(ctx context.Context) (func(), error) {
 	c, err := p.store.Collect(ctx, p.symbols)
 	if err != nil {
@@ -162,7 +189,13 @@ func (p *publisher) restore(ctx context.Context) (func(), error) {
 	}
 	return func() {
 		p.engine.Restore(c, time.Now())
-		p.log.Info("store reached", "proposals", len(c.Entries), "round_trip", c.RTT)
+		found := 0
+		for _, e := range c.Entries {
+			if e.Found {
+				found++
+			}
+		}
+		p.log.Info("store reached", "proposals", found, "expected", len(c.Expected), "round_trip", c.RTT)
 	}, nil
 }
 

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 
 	"quantumharvest/internal/buildinfo"
 	"quantumharvest/internal/config"
-	"quantumharvest/internal/engine"
 	"quantumharvest/internal/exporter"
 	"quantumharvest/internal/listen"
 )
@@ -23,8 +21,18 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
+// registerBuild says which build this is, on the port of the publisher as on that of the exporter.
+func registerBuild(reg *prometheus.Registry, build buildinfo.Info) {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "quantum_harvest_publisher_build_info", Help: "1, with the build of the publisher.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Commit, "goversion": build.GoVersion},
+	})
+	info.Set(1)
+	reg.MustRegister(info)
+}
+
 // openPublisherPort serves the publisher's own figures.
-func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Registry, eng *engine.Engine, next bool, log *slog.Logger) (*listen.Server, error) {
+func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Registry, pub *publisher, next bool, log *slog.Logger) (*listen.Server, error) {
 	return listen.New(listen.Options{
 		Name: "publisher", Address: hostPort(c.ListenHost, c.PublisherPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
 		Handler: listen.NewMux(listen.Pages{
@@ -32,13 +40,7 @@ func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Re
 			Description: "Evaluates open positions and publishes exit proposals.",
 			Version:     build.Version,
 			Metrics:     listen.MetricsHandler(reg, listen.MetricsOptions{Registry: reg, Logger: log}),
-			Ready: func(context.Context) (bool, string) {
-				st := eng.Status()
-				if !st.Restored {
-					return false, "the store has not been reached yet"
-				}
-				return true, ""
-			},
+			Ready:       pub.ready,
 		}),
 	})
 }

@@ -16,11 +16,14 @@ import (
 // errUnserved ends a run in which an open position never got a proposal.
 var errUnserved = errors.New("an open position never got a proposal")
 
+// errNoPositions ends a run that never could read its positions.
+var errNoPositions = errors.New("the positions were never read, so nothing is known to be protected: see the log for the source")
+
 // errNoStore ends a run that never reached its store.
 var errNoStore = errors.New("the store was never reached, nothing was published: is Redis running where REDIS_URL says?")
 
 // summarize prints what a run did, and returns an error where an open position never got a proposal.
-func summarize(w io.Writer, st engine.Status, ran time.Duration, once bool) error {
+func summarize(w io.Writer, st engine.Status, ran time.Duration, once, positionsRead bool) error {
 	fmt.Fprintf(w, "\nRan %s: %d evaluations, %d publishes, %d beats, %d held back by the gate, %d closes, %d refusals",
 		ran.Round(100*time.Millisecond), st.Evaluations, st.Publishes, st.Beats, st.RateLimited, st.Closes, st.Refusals)
 	if st.StoreErrors > 0 {
@@ -54,7 +57,11 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration, once bool) erro
 		case s.Waiting != "":
 			state = s.Waiting
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%.2f\t%.3f\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", s.Symbol, s.Side, s.Action, s.RNet, s.KillScore,
+		r, k := "-", "-"
+		if s.Action != "" {
+			r, k = fmt.Sprintf("%.2f", s.RNet), fmt.Sprintf("%.3f", s.KillScore)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\n", s.Symbol, or(string(s.Side), "-"), or(string(s.Action), "-"), r, k,
 			s.Publishes, s.Beats, age(st.At, s.HeartbeatAt), age(st.At, s.ContentAt), age(st.At, s.MarketAt), age(st.At, s.PositionAt), state)
 	}
 	if err := tw.Flush(); err != nil {
@@ -70,6 +77,9 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration, once bool) erro
 	}
 	if !st.Restored {
 		return errNoStore
+	}
+	if !positionsRead {
+		return errNoPositions
 	}
 	if len(never) > 0 {
 		return fmt.Errorf("%w: %s", errUnserved, strings.Join(never, "; "))

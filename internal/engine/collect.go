@@ -36,7 +36,11 @@ func (e *Engine) collect(now time.Time) Work {
 		if !s.covered || s.inFlight || e.beatNo < s.retryBeat {
 			continue
 		}
-		if s.expect && s.open {
+		if s.unexpect && !s.open {
+			b.Unexpect = append(b.Unexpect, s.name)
+		}
+		s.unexpect = false
+		if s.expect && (s.open || s.refused) {
 			b.Expect = append(b.Expect, s.name)
 			s.expect = false
 		}

@@ -55,7 +55,7 @@ func (e *Engine) storeFailed(w Work) {
 	// A write whose answer was lost may or may not have arrived, and the store may come back empty or old.
 	for _, s := range e.order {
 		s.held.distrust = true
-		s.expect = s.open
+		s.expect = s.open || s.refused
 		s.market.producedAt = time.Time{}
 	}
 }

@@ -34,7 +34,7 @@ func (e *Engine) fencedBy(s *symbol, r store.Result) {
 	case by != s.standby.by:
 		s.standby = standby{by: by, movedAt: e.now}
 	case e.now.Sub(s.standby.movedAt) > holderSilent*e.opts.Heartbeat:
-		e.say("takeover", s.name, "the holder of this symbol is silent: taking over", "holder", by.Publisher)
+		e.opts.Log.Warn("the holder of this symbol is silent: taking over", "symbol", s.name, "holder", by.Publisher, "holders_fence", by.Fence)
 		// Two that wait for the same holder must not meet on one fence.
 		s.fence = max(e.fenceOf(s), by.Fence) + 1 + spread(e.opts.Publisher)
 		s.standby = standby{}

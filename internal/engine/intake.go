@@ -4,6 +4,7 @@ import (
 	"quantumharvest/internal/feed"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
+	"slices"
 )
 
 // take applies one event to what is remembered. It marks what must be evaluated; it evaluates nothing itself.
@@ -113,7 +114,7 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 		}
 	}
 	e.sweep(&snap.Snapshot)
-	e.refused[snap.Source] = snap.Refused
+	e.noteRefused(&snap.Snapshot)
 	for _, r := range snap.Records {
 		s, ok := e.symbols[r.Symbol]
 		if !ok || !s.open {
@@ -123,6 +124,25 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 			s.positionAt, s.positionSeen = p.UpdatedAt, e.now
 		}
 	}
+}
+
+// noteRefused keeps the positions in sight whose record cannot be read: they are expected like any other, so that a
+// missing proposal shows, until the record is gone or good.
+func (e *Engine) noteRefused(snap *position.Snapshot) {
+	for _, name := range e.refused[snap.Source] {
+		if s := e.symbols[name]; s != nil && s.refused && !slices.Contains(snap.Refused, name) {
+			s.refused = false
+			s.unexpect = !s.open
+		}
+	}
+	for _, name := range snap.Refused {
+		s := e.symbol(name)
+		if s.covered && !s.refused {
+			s.expect = true
+		}
+		s.refused, s.unexpect = true, false
+	}
+	e.refused[snap.Source] = snap.Refused
 }
 
 func (e *Engine) openPosition(s *symbol, p position.Position) {

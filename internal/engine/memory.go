@@ -105,7 +105,7 @@ func (e *Engine) Audit(c store.Collection, now time.Time) {
 		expected[name] = true
 	}
 	for _, s := range e.order {
-		if s.open && s.covered && !expected[s.name] {
+		if (s.open || s.refused) && s.covered && !expected[s.name] {
 			s.expect = true
 		}
 	}

@@ -177,3 +177,32 @@ func TestClosingRecordIsWhatWasPublished(t *testing.T) {
 		t.Errorf("closing record %+v\nlast published %+v", got, last)
 	}
 }
+
+func TestARefusedPositionIsExpectedUntilItIsGone(t *testing.T) {
+	ctx := context.Background()
+	d := newDesk(t)
+	d.market(btc, 100)
+	expected := func() []string { return d.client.SMembers(ctx, "quantum:harvest:expected").Val() }
+	look := func(refused ...position.Symbol) {
+		d.now = d.now.Add(time.Second)
+		d.redis.SetTime(d.now)
+		snap := d.snapshot(d.long(btc, 99, 100))
+		snap.Refused = refused
+		d.eng.Offer(snap)
+		d.run(d.eng)
+	}
+	look(eth)
+	look(eth)
+	if got := expected(); len(got) != 2 {
+		t.Errorf("expected %v: a position that cannot be read is not in sight", got)
+	}
+	d.eng.Snapshot(d.now)
+	if got := d.eng.Status().Refused; len(got) != 1 || got[0] != eth {
+		t.Errorf("refused %v", got)
+	}
+	look()
+	look()
+	if got := expected(); len(got) != 1 {
+		t.Errorf("expected %v after the record was gone", got)
+	}
+}

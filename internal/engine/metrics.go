@@ -27,6 +27,8 @@ type Metrics struct {
 	outages         *prometheus.CounterVec
 	refusals        *prometheus.CounterVec
 	symbolRefusals  *prometheus.CounterVec
+	refusedAt       *prometheus.GaugeVec
+	refusedNow      prometheus.Gauge
 	limited         prometheus.Counter
 	evaluations     prometheus.Counter
 	mergedTicks     prometheus.Counter
@@ -76,7 +78,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		uncovered:       gauge("quantum_harvest_uncovered_positions", "Open positions outside SYMBOLS: nobody advises them."),
 		advised:         gauge("quantum_harvest_advised_positions", "Open positions with advice."),
 		fenced:          gauge("quantum_harvest_fenced_positions", "Open positions that another publisher holds."),
-		refused:         make(map[position.Symbol]bool),
+		refusedAt: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "quantum_harvest_symbol_refused_timestamp_seconds",
+			Help: "When an input was last refused, by symbol and reason. A fault that stands is refused again every minute.",
+		}, []string{"symbol", "reason"}),
+		refusedNow: gauge("quantum_harvest_refused_positions", "Positions whose record is there and refused, and that are not open: nobody advises them."),
+		refused:    make(map[position.Symbol]bool),
 	}
 	for _, o := range []store.Outcome{store.Done, store.Fenced, store.Failed, resultError} {
 		m.publishes.WithLabelValues(string(o))
@@ -91,7 +98,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.refusals.WithLabelValues(string(r))
 	}
 	if reg != nil {
-		reg.MustRegister(m.publishes, m.beats, m.closes, m.produced, m.outages, m.refusals, m.symbolRefusals, m.limited,
+		reg.MustRegister(m.publishes, m.beats, m.closes, m.produced, m.outages, m.refusals, m.symbolRefusals, m.refusedAt, m.refusedNow, m.limited,
 			m.evaluations, m.mergedTicks, m.auditMismatches, m.repairs, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
 			m.uncovered, m.advised, m.fenced)
 	}
@@ -111,6 +118,7 @@ func (m *Metrics) countRefusal(r feed.Refusal) {
 		m.refused[label] = true
 	}
 	m.symbolRefusals.WithLabelValues(string(label), string(r.Reason)).Inc()
+	m.refusedAt.WithLabelValues(string(label), string(r.Reason)).Set(float64(r.At.Unix()))
 }
 
 func (m *Metrics) positions(st Status) {
@@ -124,4 +132,5 @@ func (m *Metrics) positions(st Status) {
 		}
 	}
 	m.fenced.Set(float64(fenced))
+	m.refusedNow.Set(float64(len(st.Refused)))
 }

@@ -54,6 +54,7 @@ type SymbolStatus struct {
 	EverOpen   bool
 	EverServed bool // the store has confirmed a proposal of it at some time
 
+	// HeartbeatAt and ContentAt are those the store holds; MarketAt and PositionAt those of the inputs.
 	HeartbeatAt, ContentAt, MarketAt, PositionAt time.Time
 
 	Evaluations, Publishes, Beats, RateLimited uint64
@@ -113,7 +114,7 @@ func (e *Engine) symbolStatus(s *symbol) SymbolStatus {
 	out := SymbolStatus{
 		Symbol: s.name, Open: s.open, Covered: s.covered, InputState: s.advice.state, Waiting: s.advice.why,
 		Revision: s.revision, Fenced: !s.standby.movedAt.IsZero(), EverOpen: s.stats.everOpen, EverServed: s.stats.everServed,
-		HeartbeatAt: s.lastBeatAt, MarketAt: s.market.at, PositionAt: s.positionAt,
+		HeartbeatAt: s.lastBeatAt, ContentAt: s.held.proposal.ComputedAt, MarketAt: s.market.at, PositionAt: s.positionAt,
 		Evaluations: s.stats.evaluations, Publishes: s.stats.publishes, Beats: s.stats.beats,
 		RateLimited: s.stats.limited, LastRefusal: s.stats.lastRefusal,
 	}
@@ -126,7 +127,7 @@ func (e *Engine) symbolStatus(s *symbol) SymbolStatus {
 	if s.advice.have {
 		c := s.advice.content
 		out.Side, out.Episode, out.Action = c.Side, c.Episode, c.Action
-		out.RNet, out.KillScore, out.NewStop, out.ContentAt = c.RNet, c.KillScore, c.NewStop, c.ComputedAt
+		out.RNet, out.KillScore, out.NewStop = c.RNet, c.KillScore, c.NewStop
 	} else if p, ok := e.book.Get(s.name); ok {
 		out.Side, out.Episode = p.Side, p.Episode
 	}

@@ -18,6 +18,7 @@ type symbol struct {
 
 	// Position side; the position itself lives in the book.
 	open         bool
+	refused      bool // its record is there and was refused at the last reading
 	positionAt   time.Time
 	positionSeen time.Time // when it reached us
 	checkedPnL   [2]float64
@@ -32,9 +33,10 @@ type symbol struct {
 	standby standby
 
 	// What is to be written beside what follows from advice and held.
-	beatDue bool
-	expect  bool // to be put into the expected set
-	closing []store.Close
+	beatDue  bool
+	expect   bool // to be put into the expected set
+	unexpect bool // to be taken out of it, without a position having ended
+	closing  []store.Close
 
 	// What is under way.
 	inFlight    bool

@@ -103,20 +103,26 @@ type positionHash struct {
 	seenAt  time.Time // when it was last there, or discovered
 }
 
+// lostFor is how long the disappearance of all positions of one kind is taken for an accident of their writer.
+const lostFor = 30 * time.Second
+
 // positionKind remembers what one kind of key held.
 type positionKind struct {
-	held []position.Symbol
-	lost []position.Symbol
+	held   []position.Symbol
+	lost   []position.Symbol
+	lostAt time.Time
 }
 
 // note takes what there is now. Several positions that go at once, with nothing left of their kind, were not closed
 // one by one: they are lost from sight.
-func (k *positionKind) note(now []position.Symbol, alive bool) {
-	switch {
-	case len(now) > 0 || alive:
+//
+// That lasts no longer than lostFor: the other kind lives, and a writer that still had them would have come back by then.
+func (k *positionKind) note(now []position.Symbol, alive bool, at time.Time) {
+	if len(now) > 0 || alive || at.Sub(k.lostAt) > lostFor {
 		k.lost = nil
-	case len(k.held) > 1:
-		k.lost = k.held
+	}
+	if len(now) == 0 && !alive && len(k.held) > 1 {
+		k.lost, k.lostAt = k.held, at
 	}
 	k.held = now
 }

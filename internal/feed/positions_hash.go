@@ -88,9 +88,9 @@ func (p *RedisPositions) takeHashes(r *positionReplies, at time.Time, sink Sink)
 	}
 
 	snap.Complete = readable
-	p.own.note(own, snap.Alive)
+	p.own.note(own, snap.Alive, at)
 	if readable {
-		p.json.note(json, snap.Alive)
+		p.json.note(json, snap.Alive, at)
 	}
 	for _, lost := range [...]([]position.Symbol){p.own.lost, p.json.lost} {
 		for _, sym := range lost {

@@ -92,6 +92,7 @@ type slot struct {
 	seenAt    time.Time // the last time the owner had it
 	missing   int       // absences in a row
 	unsettled time.Time // when sight of it was lost together with all others; zero: not
+	ended     string    // the episode before this one: never used again
 	floor     time.Time // with strategy time: the wall time before which no price belongs to this episode
 	after     time.Time // after a flip: the opening of the other side, which this one cannot share
 
@@ -368,9 +369,9 @@ func (b *Book) find(sym Symbol) (int, bool) {
 	})
 }
 
-// close forgets everything but the market price, and that the symbol was mentioned.
+// close forgets everything but the market price, the name of what ended, and that the symbol was mentioned.
 func (s *slot) close() {
-	*s = slot{symbol: s.symbol, seq: s.seq, price: s.price, priceAt: s.priceAt}
+	*s = slot{symbol: s.symbol, seq: s.seq, price: s.price, priceAt: s.priceAt, ended: s.pos.Episode}
 }
 
 // sighted notes that the owner has the position.

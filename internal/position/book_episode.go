@@ -2,6 +2,7 @@ package position
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,24 @@ func episodeID(sym Symbol, side Side, opened time.Time) string {
 		letter = "S"
 	}
 	return string(sym) + "-" + letter + "-" + strconv.FormatInt(opened.Unix(), 10)
+}
+
+// nextEpisode is id, unless the episode that ended last had it: a record that comes back unchanged after an observed flat
+// is another position, and says .2, .3 and so on behind the same opening time.
+func nextEpisode(ended, id string) string {
+	count, same := strings.CutPrefix(ended, id)
+	if !same {
+		return id
+	}
+	n := 1
+	if count != "" {
+		i, err := strconv.Atoi(strings.TrimPrefix(count, "."))
+		if count[0] != '.' || err != nil {
+			return id // a longer name that only begins like this one
+		}
+		n = i
+	}
+	return id + "." + strconv.Itoa(n+1)
 }
 
 // record takes one record of a snapshot and tells what it changed.
@@ -188,7 +207,7 @@ func (s *slot) anchor(r *Record, at time.Time) {
 func (s *slot) begin(r *Record, snap *Snapshot, opened time.Time) {
 	s.pos = Position{
 		Symbol: s.symbol, Side: r.Side, Entry: r.Entry, Peak: r.Entry, Trough: r.Entry,
-		Episode: episodeID(s.symbol, r.Side, opened), OpenedAt: opened, Strategy: snap.Strategy,
+		Episode: nextEpisode(s.ended, episodeID(s.symbol, r.Side, opened)), OpenedAt: opened, Strategy: snap.Strategy,
 	}
 	s.floor = snap.At
 	s.said, s.saidAt = 0, time.Time{}
