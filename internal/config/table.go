@@ -208,7 +208,7 @@ func keySettings() []Setting {
 	rows := []Setting{
 		{
 			Env: "KEY_PREFIX", Flag: "key-prefix", Arg: "PREFIX", Default: "quantum:", Roles: all,
-			Usage: "prefix of every key whose own prefix is not set; another one lets a second instance run beside the first",
+			Usage: "prefix of every key that is written, where it has none of its own; another one lets a second instance run beside the first",
 			set:   prefix("KEY_PREFIX", func(d *draft) *string { return &d.Keys.Prefix }),
 		},
 		{

@@ -60,21 +60,34 @@ func (e *Engine) collect(now time.Time) Work {
 		}
 		switch want := e.wants(s); {
 		case want != "":
-			b.Publishes = append(b.Publishes, e.stamp(s, now))
+			if b.Publishes == nil { // a batch is mostly as large as the one before
+				b.Publishes = make([]store.Proposal, 0, max(1, e.lastPublishes))
+			}
+			b.Publishes = append(b.Publishes, store.Proposal{})
+			e.stamp(s, &b.Publishes[len(b.Publishes)-1], now)
 			if want == PublishFirst || want == PublishRepair {
 				b.Expect = append(b.Expect, s.name)
 			}
 			s.inFlight, s.beatCarried = true, s.beatDue
 		case s.beatDue && s.held.proposal.Revision != 0:
+			if b.Beats == nil {
+				b.Beats = make([]store.Beat, 0, max(1, e.lastBeats))
+			}
 			b.Beats = append(b.Beats, e.beat(s, now))
 			s.inFlight = true
 		}
 	}
+	if n := len(b.Publishes); n > 0 {
+		e.lastPublishes = n
+	}
+	if n := len(b.Beats); n > 0 {
+		e.lastBeats = n
+	}
 	return w
 }
 
-func (e *Engine) stamp(s *symbol, now time.Time) store.Proposal {
-	p := s.advice.content
+func (e *Engine) stamp(s *symbol, p *store.Proposal, now time.Time) {
+	*p = s.advice.content
 	if p.Reasons == nil {
 		p.Reasons = s.advice.reasons.Codes()
 	}
@@ -82,7 +95,6 @@ func (e *Engine) stamp(s *symbol, now time.Time) store.Proposal {
 	p.LastUpdate, p.ValidUntil = e.beatTimes(now)
 	p.MarketAt, p.PositionAt = s.market.at, s.positionAt
 	p.Peak, p.Trough = e.extremes(s)
-	return p
 }
 
 func (e *Engine) beat(s *symbol, now time.Time) store.Beat {

@@ -50,6 +50,9 @@ type Engine struct {
 	mu       sync.Mutex // guards what other goroutines read
 	universe []position.Symbol
 	status   Status
+
+	shown                    int // rows of the last status
+	lastPublishes, lastBeats int // of the last batch that had any
 }
 
 // New checks the options and returns an engine that has seen nothing yet.

@@ -33,7 +33,7 @@ func (e *Engine) evaluate(s *symbol) {
 	a := &s.advice
 	state, why := e.judgeInputs(s)
 	if state == store.InputFresh {
-		state, why = e.advise(s, p)
+		state, why = e.advise(s, &p)
 	}
 	a.state, a.why = state, why
 	a.content.InputState = state
@@ -62,7 +62,7 @@ func (e *Engine) judgeInputs(s *symbol) (store.InputState, string) {
 
 // advise runs the kernels on inputs that live. Where they turn out to be unusable all the same, the last good content
 // stays, and the input at fault is called stale: nothing may look fresh that does not rest on what arrives now.
-func (e *Engine) advise(s *symbol, p position.Position) (store.InputState, string) {
+func (e *Engine) advise(s *symbol, p *position.Position) (store.InputState, string) {
 	e.refreshState(s)
 	if !s.market.haveState {
 		return store.InputStaleMarket, "not enough candles for a market state yet"
@@ -86,7 +86,7 @@ func (e *Engine) advise(s *symbol, p position.Position) (store.InputState, strin
 		return e.kernelRefused(s, "harvest", err)
 	}
 	e.checkReported(s, p, prop.RiskUnit)
-	s.advice.content, s.advice.reasons, s.advice.have = e.content(s, p, kp, prop), prop.Reasons, true
+	e.fill(s, p, &kp, &prop)
 	return store.InputFresh, ""
 }
 
@@ -107,7 +107,7 @@ func (e *Engine) refreshState(s *symbol) {
 
 // kernelPosition puts a position into the kernel's units. Where no price is known the reported profit stands in for
 // it; where that is missing too, nothing can be said.
-func (e *Engine) kernelPosition(s *symbol, p position.Position) (kernel.Position, string) {
+func (e *Engine) kernelPosition(s *symbol, p *position.Position) (kernel.Position, string) {
 	sign := p.Side.Sign()
 	current := p.Current
 	if current == 0 && p.HasPnL {
@@ -131,7 +131,7 @@ func (e *Engine) kernelPosition(s *symbol, p position.Position) (kernel.Position
 
 // checkReported counts a reported profit that differs by more than 0.1 R from what the same record's own price gives
 // (spec, "Units"), once for each record that says so.
-func (e *Engine) checkReported(s *symbol, p position.Position, riskUnit float64) {
+func (e *Engine) checkReported(s *symbol, p *position.Position, riskUnit float64) {
 	if !p.HasPnL || p.ReportedPrice == 0 || s.checkedPnL == [2]float64{p.ReportedPnL, p.ReportedPrice} {
 		return
 	}
@@ -162,9 +162,11 @@ func (e *Engine) kernelRefused(s *symbol, part string, err error) (store.InputSt
 	return state, part + ": " + err.Error()
 }
 
-func (e *Engine) content(s *symbol, p position.Position, kp kernel.Position, prop kernel.Proposal) store.Proposal {
+// fill makes the content of the advice.
+func (e *Engine) fill(s *symbol, p *position.Position, kp *kernel.Position, prop *kernel.Proposal) {
 	st := &s.market.state
-	return store.Proposal{
+	s.advice.reasons, s.advice.have = prop.Reasons, true
+	s.advice.content = store.Proposal{
 		Symbol: s.name,
 		Action: prop.Action, NewStop: prop.NewStop, RNet: prop.RNet, RiskUnit: prop.RiskUnit, CostEst: prop.CostEst,
 		KillScore: prop.KillScore, K: prop.K,

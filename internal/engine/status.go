@@ -77,6 +77,7 @@ func (e *Engine) Snapshot(now time.Time) {
 		RateLimited: e.counts.limited, Closes: e.counts.closes, Refusals: e.counts.refusals,
 		Repairs: e.counts.repairs, MergedTicks: e.counts.merged, StoreErrors: e.counts.storeErrors,
 	}
+	st.Symbols = make([]SymbolStatus, 0, e.shown)
 	for _, s := range e.order {
 		if !s.stats.everOpen && len(s.stats.refusals) == 0 {
 			continue
@@ -104,6 +105,7 @@ func (e *Engine) Snapshot(now time.Time) {
 	}
 	slices.Sort(st.Refused)
 	st.Refused = slices.Compact(st.Refused)
+	e.shown = len(st.Symbols)
 	e.met.positions(st)
 	e.mu.Lock()
 	e.status = st
