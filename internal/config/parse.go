@@ -234,6 +234,10 @@ func readable(path string) error {
 	if err == nil && info.IsDir() {
 		return errors.New("is a folder; name a file")
 	}
+	if err == nil && !info.Mode().IsRegular() {
+		// Opening a pipe would wait for its other end, for ever.
+		return errors.New("is a pipe, a socket or a device; name a regular file")
+	}
 	if err == nil {
 		var f *os.File
 		if f, err = os.Open(path); err == nil {

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"math"
@@ -71,6 +72,12 @@ type storedCandle struct {
 	timed  bool
 	ended  bool // the close time is what it carries, so OpenTime has still to be derived from it
 	marked bool // it says itself whether it is closed
+
+	// What tells one revision of a candle from another.
+	ranked bool    // from a sorted set: its place says nothing beyond its score
+	score  float64 // in that set
+	stamp  time.Time
+	traded float64 // volume, which only grows while a candle is open
 }
 
 // Names under which other programs write the same thing; the first that is present is taken. They are case-sensitive:
@@ -83,6 +90,8 @@ var (
 	startNames  = []string{"open_time", "openTime", "t", "time", "timestamp", "ts"}
 	endNames    = []string{"close_time", "closeTime", "T"}
 	closedNames = []string{"closed", "is_closed", "isClosed", "x"}
+	stampNames  = []string{"updated_at", "updatedAt", "update_time", "updateTime", "event_time", "eventTime", "E"}
+	volumeNames = []string{"volume", "v"}
 	symbolNames = []string{"symbol", "s"}
 )
 
@@ -107,10 +116,15 @@ func decodeCandle(symbol position.Symbol, raw string) (storedCandle, flaw, bool)
 	}
 	switch v := value.(type) {
 	case map[string]any:
+		outer := v
 		if inner, nested := v["k"].(map[string]any); nested {
 			v = inner
 		}
-		return decodeCandleObject(symbol, v)
+		c, bad, ok := decodeCandleObject(symbol, v)
+		if ok {
+			c.readRevision(outer, v)
+		}
+		return c, bad, ok
 	case []any:
 		return decodeCandleArray(symbol, v)
 	case json.Number, string:
@@ -208,6 +222,25 @@ func (c *storedCandle) readTime(object map[string]any) (flaw, bool) {
 	return flaw{}, true
 }
 
+// readRevision takes what tells this revision from others of the same candle. The stamp may lie in the envelope. It only
+// decides between two that are valid, so what is absent or unreadable is no flaw.
+func (c *storedCandle) readRevision(outer, object map[string]any) {
+	for _, place := range []struct {
+		object map[string]any
+		names  []string
+	}{{object, stampNames}, {outer, stampNames}, {object, endNames}} {
+		if _, value, ok := lookup(place.object, place.names); ok {
+			if at, reason := jsonTime(value); reason == "" {
+				c.stamp = at
+				break
+			}
+		}
+	}
+	if _, value, ok := lookup(object, volumeNames); ok {
+		c.traded, _ = jsonNumber(value)
+	}
+}
+
 func lookup(object map[string]any, names []string) (string, any, bool) {
 	for _, name := range names {
 		if value, ok := object[name]; ok {
@@ -235,6 +268,9 @@ func decodeCandleArray(symbol position.Symbol, array []any) (storedCandle, flaw,
 			return c, flaw{names[i+1], reason, jsonText(array[i+1])}, false
 		}
 		*into = price
+	}
+	if len(array) > len(names) {
+		c.traded, _ = jsonNumber(array[len(names)])
 	}
 	return finishCandle(c)
 }
@@ -265,8 +301,9 @@ func commonInterval(times []time.Time) time.Duration {
 }
 
 // arrange brings the timed candles of one symbol into order and drops what cannot stand beside the others, naming each
-// kind of flaw once. Candles that lie in wrong order are sorted and kept; of two with the same open time the better
-// informed stays. Gaps are named and kept.
+// kind of flaw once. Candles that lie in wrong order are sorted and kept. Of those with the same open time the latest
+// revision stays: a writer may leave every revision of a candle behind, and that is no flaw unless two of them both say
+// that they are closed and contradict each other. Gaps are named and kept.
 func arrange(candles []storedCandle, interval time.Duration) ([]storedCandle, []flaw) {
 	var flaws []flaw
 	note := func(reason Reason, at time.Time) {
@@ -291,7 +328,7 @@ func arrange(candles []storedCandle, interval time.Duration) ([]storedCandle, []
 		last := kept[n-1]
 		switch distance := c.OpenTime.Sub(last.OpenTime); {
 		case distance == 0:
-			if !samePrices(last.Candle, c.Candle) {
+			if contradicts(c, last) {
 				note(ReasonDuplicate, c.OpenTime)
 			}
 			if supersedes(c, last) {
@@ -309,11 +346,31 @@ func arrange(candles []storedCandle, interval time.Duration) ([]storedCandle, []
 	return kept, flaws
 }
 
-// supersedes tells which of two candles with the same open time is the later revision: a closed one; else the wider
-// one, because within a candle the high only rises and the low only falls; else the one stored later.
+// contradicts tells whether two candles with the same open time cannot be revisions of one.
+func contradicts(a, b storedCandle) bool {
+	return a.Closed && b.Closed && !samePrices(a.Candle, b.Candle)
+}
+
+// supersedes tells which of two candles with the same open time is the later revision; old lies before c. One that says
+// it is closed is the last. In a list the place decides, in a sorted set the score. Equal scores, as where the score is
+// the open time, leave the order to the text of the members, which means nothing: then the content decides as far as it
+// can, by its stamp, its volume, or its extent, because within a candle the high only rises and the low only falls.
 func supersedes(c, old storedCandle) bool {
-	if c.marked && old.marked && c.Closed != old.Closed {
+	if c.Closed != old.Closed {
 		return c.Closed
 	}
-	return c.High-c.Low >= old.High-old.Low
+	if !c.ranked {
+		return true
+	}
+	order := cmp.Compare(c.score, old.score)
+	if order == 0 {
+		order = c.stamp.Compare(old.stamp)
+	}
+	if order == 0 {
+		order = cmp.Compare(c.traded, old.traded)
+	}
+	if order == 0 {
+		order = cmp.Compare(c.High-c.Low, old.High-old.Low)
+	}
+	return order >= 0
 }

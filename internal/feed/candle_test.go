@@ -129,24 +129,42 @@ func storedAt(minute int, price float64) storedCandle {
 	}}
 }
 
+// revision is a candle of the second minute as it stands in a sorted set.
+func revision(score, stamp, traded, high float64) storedCandle {
+	c := storedAt(1, 10)
+	c.ranked, c.score, c.traded, c.High = true, score, traded, high
+	if stamp != 0 {
+		c.stamp = time.Unix(int64(stamp), 0)
+	}
+	return c
+}
+
 func TestArrange(t *testing.T) {
-	wide := storedAt(1, 10)
-	wide.High = 12
-	shut, open := storedAt(1, 10), wide
+	shut, open := storedAt(1, 10), storedAt(1, 12)
 	shut.marked, shut.Closed, open.marked = true, true, true
+	corrected := shut
+	corrected.High = 13
 	for name, tc := range map[string]struct {
 		in      []storedCandle
 		want    []storedCandle
 		reasons []Reason
 	}{
-		"clean":          {[]storedCandle{storedAt(0, 1), storedAt(1, 2)}, []storedCandle{storedAt(0, 1), storedAt(1, 2)}, nil},
-		"none":           {nil, nil, nil},
-		"out of order":   {[]storedCandle{storedAt(1, 2), storedAt(0, 1)}, []storedCandle{storedAt(0, 1), storedAt(1, 2)}, []Reason{ReasonOutOfOrder}},
-		"same twice":     {[]storedCandle{storedAt(0, 1), storedAt(0, 1)}, []storedCandle{storedAt(0, 1)}, nil},
-		"other content":  {[]storedCandle{storedAt(0, 1), storedAt(0, 2)}, []storedCandle{storedAt(0, 2)}, []Reason{ReasonDuplicate}},
-		"wider is later": {[]storedCandle{wide, storedAt(1, 10)}, []storedCandle{wide}, []Reason{ReasonDuplicate}},
-		"closed is last": {[]storedCandle{shut, open}, []storedCandle{shut}, []Reason{ReasonDuplicate}},
-		"gap":            {[]storedCandle{storedAt(0, 1), storedAt(3, 2)}, []storedCandle{storedAt(0, 1), storedAt(3, 2)}, []Reason{ReasonGap}},
+		"clean":        {[]storedCandle{storedAt(0, 1), storedAt(1, 2)}, []storedCandle{storedAt(0, 1), storedAt(1, 2)}, nil},
+		"none":         {nil, nil, nil},
+		"out of order": {[]storedCandle{storedAt(1, 2), storedAt(0, 1)}, []storedCandle{storedAt(0, 1), storedAt(1, 2)}, []Reason{ReasonOutOfOrder}},
+		"same twice":   {[]storedCandle{storedAt(0, 1), storedAt(0, 1)}, []storedCandle{storedAt(0, 1)}, nil},
+		"gap":          {[]storedCandle{storedAt(0, 1), storedAt(3, 2)}, []storedCandle{storedAt(0, 1), storedAt(3, 2)}, []Reason{ReasonGap}},
+
+		"revised":                {[]storedCandle{storedAt(0, 1), storedAt(0, 3), storedAt(0, 2)}, []storedCandle{storedAt(0, 2)}, nil},
+		"closed is last":         {[]storedCandle{shut, open}, []storedCandle{shut}, nil},
+		"closed twice":           {[]storedCandle{shut, corrected, open}, []storedCandle{corrected}, []Reason{ReasonDuplicate}},
+		"score decides":          {[]storedCandle{revision(2, 1, 1, 11), revision(1, 2, 2, 12)}, []storedCandle{revision(2, 1, 1, 11)}, nil},
+		"then the stamp":         {[]storedCandle{revision(1, 2, 1, 11), revision(1, 1, 2, 12)}, []storedCandle{revision(1, 2, 1, 11)}, nil},
+		"a stamp is better":      {[]storedCandle{revision(1, 2, 1, 11), revision(1, 0, 2, 12)}, []storedCandle{revision(1, 2, 1, 11)}, nil},
+		"then the volume":        {[]storedCandle{revision(1, 1, 2, 11), revision(1, 1, 1, 12)}, []storedCandle{revision(1, 1, 2, 11)}, nil},
+		"then the wider":         {[]storedCandle{revision(1, 1, 1, 12), revision(1, 1, 1, 11)}, []storedCandle{revision(1, 1, 1, 12)}, nil},
+		"in a list the place":    {[]storedCandle{corrected, shut}, []storedCandle{shut}, []Reason{ReasonDuplicate}},
+		"and without any, it is": {[]storedCandle{revision(1, 1, 1, 11), revision(1, 1, 1, 11)}, []storedCandle{revision(1, 1, 1, 11)}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, flaws := arrange(tc.in, time.Minute)
@@ -194,6 +212,28 @@ func TestCommonInterval(t *testing.T) {
 	} {
 		if got := commonInterval(tc.times); got != tc.want {
 			t.Errorf("commonInterval(%v) = %v, want %v", tc.times, got, tc.want)
+		}
+	}
+}
+
+func TestCandleRevision(t *testing.T) {
+	at := func(sec int64) time.Time { return time.Unix(sec, 0).UTC() }
+	for raw, want := range map[string]struct {
+		stamp  time.Time
+		traded float64
+	}{
+		`1`:                                 {},
+		`{"c":1}`:                           {},
+		`{"c":1,"v":"12.5"}`:                {time.Time{}, 12.5},
+		`{"c":1,"volume":3,"T":1746372839}`: {at(1746372839), 3},
+		`{"c":1,"T":1746372839,"updated_at":"2025-05-04T15:33:10Z"}`:      {at(1746372790), 0},
+		`{"e":"kline","E":1746372791,"k":{"c":1,"T":1746372839,"v":"7"}}`: {at(1746372791), 7},
+		`{"c":1,"v":"NaN","E":"yesterday","T":1746372839}`:                {at(1746372839), 0},
+		`[1746372780,"1","1","1","1","9",1746372839]`:                     {time.Time{}, 9},
+	} {
+		c, bad, ok := decodeCandle("BTCUSDT", raw)
+		if !ok || !c.stamp.Equal(want.stamp) || c.traded != want.traded {
+			t.Errorf("%s: stamp %v, volume %v, %+v", raw, c.stamp, c.traded, bad)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strconv"
 	"time"
 
@@ -131,7 +130,7 @@ func (f *PositionFile) poll(sink Sink) {
 // read brings result up to date with the file. Where it returns an error the result is of no use; the flaw says what is
 // wrong with the content, if that is it.
 func (f *PositionFile) read() (flaw, error) {
-	file, err := os.Open(f.opts.Path)
+	file, err := openRegular(f.opts.Path)
 	if err != nil {
 		return flaw{}, err
 	}

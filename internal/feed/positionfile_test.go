@@ -75,17 +75,27 @@ func TestPositionFile(t *testing.T) {
 		{name: "empty object", content: "\n{ }\n"},
 		{name: "list", content: `[{"symbol":"BTCUSDT","side":"LONG","entry_price":100},
 			{"symbol":"ETHUSDT","side":"SHORT","entry_price":"50","age_sec":60}]`, records: []position.Record{btc, eth}},
-		{name: "object", content: `{"BTCUSDT":{"side":"LONG","entry_price":100},"ETHUSDT":{"symbol":"ETHUSDT","side":"SHORT","entry_price":50,"age_sec":60}}`,
-			records: []position.Record{btc, eth}},
-		{name: "one is wrong", content: "[\n{\"symbol\":\"BTCUSDT\",\"side\":\"LONG\",\"entry_price\":100},\n{\"symbol\":\"ETHUSDT\",\"side\":\"short\",\"entry_price\":50}]",
-			records: []position.Record{btc}, refused: []position.Symbol{"ETHUSDT"}, refusals: []string{"ETHUSDT :3 side unknown_side"}},
-		{name: "one has no name", content: "[{\"symbol\":\"BTCUSDT\",\"side\":\"LONG\",\"entry_price\":100},7,{}]",
-			records: []position.Record{btc}, incomplete: true, refusals: []string{":1  unreadable_value", ":1#2 side missing_field", ":1#2 entry_price missing_field", ":1#2 symbol missing_field"}},
-		{name: "one has another name", content: `{"BTCUSDT":{"symbol":"ETHUSDT","side":"LONG","entry_price":100}}`,
-			refused: []position.Symbol{"BTCUSDT"}, refusals: []string{"BTCUSDT :1 symbol bad_symbol"}},
+		{
+			name: "object", content: `{"BTCUSDT":{"side":"LONG","entry_price":100},"ETHUSDT":{"symbol":"ETHUSDT","side":"SHORT","entry_price":50,"age_sec":60}}`,
+			records: []position.Record{btc, eth},
+		},
+		{
+			name: "one is wrong", content: "[\n{\"symbol\":\"BTCUSDT\",\"side\":\"LONG\",\"entry_price\":100},\n{\"symbol\":\"ETHUSDT\",\"side\":\"short\",\"entry_price\":50}]",
+			records: []position.Record{btc}, refused: []position.Symbol{"ETHUSDT"}, refusals: []string{"ETHUSDT :3 side unknown_side"},
+		},
+		{
+			name: "one has no name", content: "[{\"symbol\":\"BTCUSDT\",\"side\":\"LONG\",\"entry_price\":100},7,{}]",
+			records: []position.Record{btc}, incomplete: true, refusals: []string{":1  unreadable_value", ":1#2 side missing_field", ":1#2 entry_price missing_field", ":1#2 symbol missing_field"},
+		},
+		{
+			name: "one has another name", content: `{"BTCUSDT":{"symbol":"ETHUSDT","side":"LONG","entry_price":100}}`,
+			refused: []position.Symbol{"BTCUSDT"}, refusals: []string{"BTCUSDT :1 symbol bad_symbol"},
+		},
 		{name: "bad key", content: `{"btc":{"side":"LONG","entry_price":100}}`, refusals: []string{":1 key bad_symbol"}},
-		{name: "twice", content: `{"BTCUSDT":{"side":"LONG","entry_price":100},"BTCUSDT":{"side":"SHORT","entry_price":100}}`,
-			records: []position.Record{btc}, refusals: []string{"BTCUSDT :1 symbol duplicate"}},
+		{
+			name: "twice", content: `{"BTCUSDT":{"side":"LONG","entry_price":100},"BTCUSDT":{"side":"SHORT","entry_price":100}}`,
+			records: []position.Record{btc}, refusals: []string{"BTCUSDT :1 symbol duplicate"},
+		},
 		{name: "flat", content: `{"BTCUSDT":{"quantity":0}}`, records: []position.Record{{Symbol: "BTCUSDT", HasQuantity: true}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -153,6 +163,13 @@ func TestPositionFileOutage(t *testing.T) {
 		g.poll(good)
 		if g.snap == nil || len(g.snap.Records) != 1 {
 			t.Errorf("after %.30q: %+v", content, g.snap)
+		}
+	}
+	for want, path := range map[string]string{"folder": t.TempDir(), "no regular file": pipe(t)} {
+		g.source.opts.Path, g.source.said = path, time.Time{}
+		g.again()
+		if g.snap != nil || len(g.outages) != 1 || !strings.Contains(g.outages[0].Err.Error(), want) {
+			t.Errorf("%s: snapshot %+v, outages %v", want, g.snap, g.outages)
 		}
 	}
 	if _, err := NewPositionFile(PositionFileOptions{}); err == nil {

@@ -52,7 +52,7 @@ type RedisMarketOptions struct {
 	Mode              MarketMode               // blank: MarketAuto
 	Poll              time.Duration            // between reads; 0: one second
 	Deadline          time.Duration            // of one poll, all its round trips; 0: five seconds
-	Limit             int                      // candles of a window; 0: 300
+	Limit             int                      // candles wanted of each symbol; 0: 300
 	Log               *slog.Logger             // nil: nothing is logged
 	Now               func() time.Time
 }
@@ -60,6 +60,9 @@ type RedisMarketOptions struct {
 // RedisMarket reads what other programs keep in Redis: candles under the legacy keys, or ready market states and stops.
 // A poll takes at most three pipelined round trips, whatever the number of symbols: what is there, what is newest,
 // and in full only what changed. Polls follow each other, so a slow server never collects requests.
+//
+// Writers may keep one element a candle or leave every revision of it behind; of those the latest counts. A window that
+// holds too few candles for that reason is read further back by the polls that follow, up to 64 times its limit.
 //
 // A key that carries a publisher field was written by our own family and is never read back as input.
 //
@@ -75,12 +78,27 @@ type RedisMarket struct {
 // redisSymbol is what is remembered of one symbol between polls.
 type redisSymbol struct {
 	name    position.Symbol
+	keys    redisKeys
 	candles redisCandles
 	state   readyKey
 	stops   readyKey
 	// consumed: another service writes the market state, and it is taken as it is.
 	consumed bool
 	listed   bool
+}
+
+// redisKeys are the keys of one symbol.
+type redisKeys struct {
+	state, stops string
+	candles      []string // the one that is preferred first
+}
+
+func (m *RedisMarket) keysOf(s position.Symbol) redisKeys {
+	k := redisKeys{state: m.opts.MarketStatePrefix + string(s), stops: m.opts.RiskPrefix + string(s)}
+	for _, pattern := range m.opts.CandleKeys {
+		k.candles = append(k.candles, strings.Replace(pattern, "%s", string(s), 1))
+	}
+	return k
 }
 
 // NewRedisMarket checks the options; it does not ask Redis anything.
@@ -199,17 +217,18 @@ func (m *RedisMarket) poll(ctx context.Context, sink Sink) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Deadline)
 	defer cancel()
 	m.takeUniverse()
+	started := m.opts.Now()
 	pipe := m.opts.Client.Pipeline()
 	replies := make([]redisReplies, len(m.order))
 	for i, s := range m.order {
 		r := &replies[i]
 		if m.opts.Mode != MarketCandles {
-			r.state = askReady(ctx, pipe, m.stateKey(s.name), readyStateFields)
-			r.stops = askReady(ctx, pipe, m.stopsKey(s.name), readyStopsFields)
+			r.state = askReady(ctx, pipe, s.keys.state, readyStateFields)
+			r.stops = askReady(ctx, pipe, s.keys.stops, readyStopsFields)
 		}
-		if m.opts.Mode != MarketReady && !s.consumed {
-			for _, pattern := range m.opts.CandleKeys {
-				r.kinds = append(r.kinds, pipe.Type(ctx, candleKey(pattern, s.name)))
+		if m.opts.Mode != MarketReady && !s.consumed && s.candles.wantsKinds(started) {
+			for _, key := range s.keys.candles {
+				r.kinds = append(r.kinds, pipe.Type(ctx, key))
 			}
 		}
 	}
@@ -239,7 +258,7 @@ func (m *RedisMarket) takeUniverse() {
 	for _, name := range m.opts.Universe() {
 		s := m.symbols[name]
 		if s == nil {
-			s = &redisSymbol{name: name}
+			s = &redisSymbol{name: name, keys: m.keysOf(name)}
 			m.symbols[name] = s
 		}
 		if !s.listed {
@@ -255,26 +274,10 @@ func (m *RedisMarket) takeUniverse() {
 			continue
 		}
 		delete(m.symbols, name)
-		for _, key := range m.keys(name) {
+		for _, key := range append(s.keys.candles, s.keys.state, s.keys.stops) {
 			m.defects.set(key, name, nil, time.Time{}, nil)
 		}
 	}
-}
-
-func (m *RedisMarket) stateKey(s position.Symbol) string { return m.opts.MarketStatePrefix + string(s) }
-func (m *RedisMarket) stopsKey(s position.Symbol) string { return m.opts.RiskPrefix + string(s) }
-
-func candleKey(pattern string, s position.Symbol) string {
-	return strings.Replace(pattern, "%s", string(s), 1)
-}
-
-// keys are all keys in which a symbol may have defects.
-func (m *RedisMarket) keys(s position.Symbol) []string {
-	keys := []string{m.stateKey(s), m.stopsKey(s)}
-	for _, pattern := range m.opts.CandleKeys {
-		keys = append(keys, candleKey(pattern, s))
-	}
-	return keys
 }
 
 // execute sends a pipeline. Answers that concern one key stay with their command; an error is returned only where the

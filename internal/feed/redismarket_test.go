@@ -18,24 +18,23 @@ import (
 	"quantumharvest/internal/position"
 )
 
-// redisBench is a RedisMarket on an embedded server, polled by hand on a clock set by hand.
+// redisBench is a RedisMarket on a server, polled by hand on a clock set by hand.
 type redisBench struct {
 	*testing.T
-	server *miniredis.Miniredis
+	server *testRedis
 	market *RedisMarket
 	now    time.Time
 	trips  *tripCounter
 }
 
-func newRedisBench(t *testing.T, mode MarketMode, symbols ...position.Symbol) *redisBench {
+func newRedisBench(t *testing.T, r *testRedis, mode MarketMode, symbols ...position.Symbol) *redisBench {
 	t.Helper()
 	if len(symbols) == 0 {
 		symbols = []position.Symbol{"BTCUSDT"}
 	}
-	b := &redisBench{T: t, server: miniredis.RunT(t), now: candleStart, trips: &tripCounter{}}
-	client := redis.NewClient(&redis.Options{Addr: b.server.Addr(), ContextTimeoutEnabled: true})
+	b := &redisBench{T: t, server: r, now: candleStart, trips: &tripCounter{}}
+	client := r.client()
 	client.AddHook(b.trips)
-	t.Cleanup(func() { _ = client.Close() })
 	var err error
 	b.market, err = NewRedisMarket(RedisMarketOptions{
 		Client: client, Mode: mode, Universe: func() []position.Symbol { return symbols },
@@ -131,186 +130,205 @@ func minuteJSON(minute int, price float64) string {
 
 func (b *redisBench) push(key string, elements ...string) {
 	b.Helper()
-	if _, err := b.server.RPush(key, elements...); err != nil {
-		b.Fatal(err)
-	}
+	b.server.RPush(key, elements...)
 }
 
 func (b *redisBench) add(key string, score float64, element string) {
 	b.Helper()
-	if _, err := b.server.ZAdd(key, score, element); err != nil {
-		b.Fatal(err)
-	}
+	b.server.ZAdd(key, score, element)
 }
 
 func TestRedisUntimedList(t *testing.T) {
-	b := newRedisBench(t, MarketAuto)
-	const key = "quantum:candles:BTCUSDT"
-	b.expect(0)
-	b.push(key, "1", `{"close":"2"}`, `{"c":3}`)
-	b.expect(time.Second, "history BTCUSDT 1 2 3 @1")
-	b.expect(time.Minute) // the same again makes nothing younger
-	b.push(key, "4", "5", "6")
-	b.expect(time.Second, "history BTCUSDT 2 3 4 5 6 @62")
-	// Gone and back with the same content: as old as it was.
-	b.server.Del(key)
-	b.expect(time.Second)
-	b.push(key, "1", "2", "3", "4", "5", "6")
-	b.expect(time.Second, "history BTCUSDT 2 3 4 5 6 @62")
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketAuto)
+		const key = "quantum:candles:BTCUSDT"
+		b.expect(0)
+		b.push(key, "1", `{"close":"2"}`, `{"c":3}`)
+		b.expect(time.Second, "history BTCUSDT 1 2 3 @1")
+		b.expect(time.Minute) // the same again makes nothing younger
+		b.push(key, "4", "5", "6")
+		b.expect(time.Second, "history BTCUSDT 2 3 4 5 6 @62")
+		// Gone and back with the same content: as old as it was.
+		b.server.Del(key)
+		b.expect(time.Second)
+		b.push(key, "1", "2", "3", "4", "5", "6")
+		b.expect(time.Second, "history BTCUSDT 2 3 4 5 6 @62")
+	})
 }
 
 func TestRedisTimedList(t *testing.T) {
-	b := newRedisBench(t, MarketCandles)
-	const key = "candles:BTCUSDT:1m"
-	b.push(key, minuteJSON(-3, 1), minuteJSON(-2, 2), minuteJSON(-1, 3))
-	// Candles that carry their time are as old as they say, whenever they are read.
-	b.now = candleStart.Add(10 * time.Minute)
-	b.expect(0, "history BTCUSDT 1 2 3 @0")
-	b.expect(time.Second)
-	b.push(key, minuteJSON(0, 4))
-	b.expect(time.Second, "candle BTCUSDT 0:4 @60")
-	b.now = candleStart.Add(60 * time.Second)
-	b.push(key, minuteJSON(1, 5))
-	b.expect(10*time.Second, "candle BTCUSDT 60:5+ @70")
-	if _, err := b.server.Pop(key); err != nil {
-		t.Fatal(err)
-	}
-	b.push(key, minuteJSON(1, 5.5))
-	b.expect(time.Second, "candle BTCUSDT 60:5.5+ @71")
-	// The final revision and the next candle in one poll.
-	if _, err := b.server.Pop(key); err != nil {
-		t.Fatal(err)
-	}
-	b.push(key, minuteJSON(1, 5.75), minuteJSON(2, 6))
-	b.expect(50*time.Second, "candle BTCUSDT 60:5.75 @120", "candle BTCUSDT 120:6+ @121")
-	// More than the newest few: the window is read.
-	b.push(key, minuteJSON(3, 7), minuteJSON(4, 8), minuteJSON(5, 9), minuteJSON(6, 10))
-	b.expect(5*time.Minute, "history BTCUSDT 6 7 8 9 10 @420")
-	// A correction of an older candle too.
-	for range 2 {
-		if _, err := b.server.Pop(key); err != nil {
-			t.Fatal(err)
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketCandles)
+		const key = "candles:BTCUSDT:1m"
+		b.push(key, minuteJSON(-3, 1), minuteJSON(-2, 2), minuteJSON(-1, 3))
+		// Candles that carry their time are as old as they say, whenever they are read.
+		b.now = candleStart.Add(10 * time.Minute)
+		b.expect(0, "history BTCUSDT 1 2 3 @0")
+		b.expect(time.Second)
+		b.push(key, minuteJSON(0, 4))
+		b.expect(time.Second, "candle BTCUSDT 0:4 @60")
+		b.now = candleStart.Add(60 * time.Second)
+		b.push(key, minuteJSON(1, 5))
+		b.expect(10*time.Second, "candle BTCUSDT 60:5+ @70")
+		b.server.RPop(key)
+		b.push(key, minuteJSON(1, 5.5))
+		b.expect(time.Second, "candle BTCUSDT 60:5.5+ @71")
+		// The final revision and the next candle in one poll.
+		b.server.RPop(key)
+		b.push(key, minuteJSON(1, 5.75), minuteJSON(2, 6))
+		b.expect(50*time.Second, "candle BTCUSDT 60:5.75 @120", "candle BTCUSDT 120:6+ @121")
+		// More than the newest few: the window is read.
+		b.push(key, minuteJSON(3, 7), minuteJSON(4, 8), minuteJSON(5, 9), minuteJSON(6, 10))
+		b.expect(5*time.Minute, "history BTCUSDT 6 7 8 9 10 @420")
+		// A correction of an older candle too.
+		for range 2 {
+			b.server.RPop(key)
 		}
-	}
-	b.push(key, minuteJSON(5, 9.5), minuteJSON(6, 10))
-	b.expect(time.Second, "history BTCUSDT 6 7 8 9.5 10 @420")
+		b.push(key, minuteJSON(5, 9.5), minuteJSON(6, 10))
+		b.expect(time.Second, "history BTCUSDT 6 7 8 9.5 10 @420")
+	})
 }
 
 func TestRedisSortedSet(t *testing.T) {
-	b := newRedisBench(t, MarketAuto)
-	const key = "klines:BTCUSDT:1m"
-	score := func(minute int) float64 { return float64(candleStart.Unix() + int64(minute)*60) }
-	b.now = candleStart.Add(150 * time.Second)
-	b.add(key, score(0), "1")
-	b.add(key, score(1), `{"close":2}`)
-	b.add(key, score(2), "3")
-	// The time is in the score alone. Seen for the first time, an open candle is as old as its beginning.
-	b.expect(0, "history BTCUSDT 1 2 3+ @120")
-	b.add(key, score(3), "4")
-	b.expect(time.Minute, "candle BTCUSDT 120:3 @180", "candle BTCUSDT 180:4+ @210")
-	// Revisions left beside each other: the later one counts, and it is said once.
-	b.add(key, score(4), `{"c":5,"h":5}`)
-	b.add(key, score(4), `{"c":5.5,"h":6}`)
-	b.expect(time.Minute, "refused klines:BTCUSDT:1m time duplicate", "history BTCUSDT 2 3 4 5.5+ @270")
-	b.expect(10 * time.Second)
-	b.expect(50*time.Second, "refused klines:BTCUSDT:1m time duplicate")
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketAuto)
+		const key = "klines:BTCUSDT:1m"
+		score := func(minute int) float64 { return float64(candleStart.Unix() + int64(minute)*60) }
+		b.now = candleStart.Add(150 * time.Second)
+		b.add(key, score(0), "1")
+		b.add(key, score(1), `{"close":2}`)
+		b.add(key, score(2), "3")
+		// The time is in the score alone. Seen for the first time, an open candle is as old as its beginning.
+		b.expect(0, "history BTCUSDT 1 2 3+ @120")
+		b.add(key, score(3), "4")
+		b.expect(time.Minute, "candle BTCUSDT 120:3 @180", "candle BTCUSDT 180:4+ @210")
+		// Revisions left beside each other are normal: the later one counts.
+		b.add(key, score(4), `{"c":5,"h":5}`)
+		b.add(key, score(4), `{"c":5.5,"h":6}`)
+		b.expect(time.Minute, "candle BTCUSDT 180:4 @240", "candle BTCUSDT 240:5.5+ @270")
+		b.expect(time.Minute)
+	})
 }
 
 func TestRedisWindowRefusals(t *testing.T) {
-	b := newRedisBench(t, MarketCandles)
-	b.market.opts.Limit = 50
-	const key = "candles:BTCUSDT:1m"
-	b.now = candleStart.Add(20 * time.Minute)
-	b.push(key, minuteJSON(0, 1), "garbage", `{"c":-1}`, minuteJSON(1, 2), minuteJSON(3, 4), minuteJSON(2, 3), "7",
-		minuteJSON(2, 3.5), minuteJSON(6, 7), minuteJSON(60, 8), "more garbage")
-	b.expect(0,
-		"refused candles:BTCUSDT:1m element unreadable_value",
-		"refused candles:BTCUSDT:1m close out_of_domain",
-		"refused candles:BTCUSDT:1m time from_the_future",
-		"refused candles:BTCUSDT:1m time missing_field",
-		"refused candles:BTCUSDT:1m time out_of_order",
-		"refused candles:BTCUSDT:1m time duplicate",
-		"refused candles:BTCUSDT:1m time gap",
-		"history BTCUSDT 1 2 3.5 4 7 @420")
-	b.expect(30 * time.Second)
-	if got := len(b.poll(30 * time.Second)); got != 7 {
-		t.Errorf("%d refusals repeated after a minute, want 7", got)
-	}
-	b.server.Del(key)
-	b.expect(time.Second)
-	if got := b.poll(time.Minute); len(got) != 0 {
-		t.Errorf("the key is gone, but: %v", brief(got))
-	}
-	b.push(key, minuteJSON(20, 1), minuteJSON(21, 2))
-	b.expect(0, "history BTCUSDT 1 2 @1320")
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketCandles)
+		b.market.opts.Limit = 50
+		const key = "candles:BTCUSDT:1m"
+		b.now = candleStart.Add(20 * time.Minute)
+		b.push(key, minuteJSON(0, 1), "garbage", `{"c":-1}`, minuteJSON(1, 2), minuteJSON(3, 4), minuteJSON(2, 3), "7",
+			minuteJSON(2, 3.5), `{"t":1746372900000,"c":3.25,"x":true}`, `{"t":1746372900000,"c":3.5,"x":true}`, minuteJSON(6, 7), minuteJSON(60, 8), "more garbage")
+		b.expect(0,
+			"refused candles:BTCUSDT:1m element unreadable_value",
+			"refused candles:BTCUSDT:1m close out_of_domain",
+			"refused candles:BTCUSDT:1m time from_the_future",
+			"refused candles:BTCUSDT:1m time missing_field",
+			"refused candles:BTCUSDT:1m time out_of_order",
+			"refused candles:BTCUSDT:1m time duplicate",
+			"refused candles:BTCUSDT:1m time gap",
+			"history BTCUSDT 1 2 3.5 4 7 @420")
+		b.expect(30 * time.Second)
+		if got := len(b.poll(30 * time.Second)); got != 7 {
+			t.Errorf("%d refusals repeated after a minute, want 7", got)
+		}
+		b.server.Del(key)
+		b.expect(time.Second)
+		if got := b.poll(time.Minute); len(got) != 0 {
+			t.Errorf("the key is gone, but: %v", brief(got))
+		}
+		b.push(key, minuteJSON(20, 1), minuteJSON(21, 2))
+		b.expect(0, "history BTCUSDT 1 2 @1320")
+	})
 }
 
 func TestRedisWrongTypeStaysWithItsSymbol(t *testing.T) {
-	b := newRedisBench(t, MarketAuto, "BTCUSDT", "ETHUSDT", "SOLUSDT")
-	if err := b.server.Set("candles:BTCUSDT:1m", "text"); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.server.Set("quantum:marketstate:ETHUSDT", "text"); err != nil {
-		t.Fatal(err)
-	}
-	b.push("quantum:candles:BTCUSDT", "1", "2")
-	b.push("candles:ETHUSDT:1m", "3")
-	b.push("candles:SOLUSDT:1m", "4")
-	b.expect(0,
-		"refused candles:BTCUSDT:1m type wrong_redis_type",
-		"refused quantum:marketstate:ETHUSDT type wrong_redis_type",
-		"history BTCUSDT 1 2 @0", "history ETHUSDT 3 @0", "history SOLUSDT 4 @0")
-	b.expect(time.Second)
-	b.server.Del("candles:BTCUSDT:1m")
-	b.server.Del("quantum:marketstate:ETHUSDT")
-	b.expect(time.Second)
-	b.expect(time.Minute)
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketAuto, "BTCUSDT", "ETHUSDT", "SOLUSDT")
+		b.server.Set("candles:BTCUSDT:1m", "text")
+		b.server.Set("quantum:marketstate:ETHUSDT", "text")
+		b.push("quantum:candles:BTCUSDT", "1", "2")
+		b.push("candles:ETHUSDT:1m", "3")
+		b.push("candles:SOLUSDT:1m", "4")
+		b.expect(0,
+			"refused candles:BTCUSDT:1m type wrong_redis_type",
+			"refused quantum:marketstate:ETHUSDT type wrong_redis_type",
+			"history BTCUSDT 1 2 @0", "history ETHUSDT 3 @0", "history SOLUSDT 4 @0")
+		b.expect(time.Second)
+		b.server.Del("candles:BTCUSDT:1m")
+		b.server.Del("quantum:marketstate:ETHUSDT")
+		b.expect(time.Second)
+		b.expect(time.Minute)
+	})
+}
+
+// A key in use that becomes something else is said once, with its type, and the next one stands in; the preferred one is
+// taken again within seconds of its return.
+func TestRedisCandleKeyRetyped(t *testing.T) {
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketCandles)
+		b.push("candles:BTCUSDT:1m", "1", "2")
+		b.expect(0, "history BTCUSDT 1 2 @0")
+		b.push("quantum:candles:BTCUSDT", "3", "4")
+		b.server.Del("candles:BTCUSDT:1m")
+		b.server.Set("candles:BTCUSDT:1m", "text")
+		b.expect(time.Second)
+		b.expect(time.Second, "refused candles:BTCUSDT:1m type wrong_redis_type", "history BTCUSDT 3 4 @2")
+		b.server.Del("candles:BTCUSDT:1m")
+		b.push("candles:BTCUSDT:1m", "5", "6")
+		b.expect(candleKinds - time.Second)
+		b.expect(time.Second, "history BTCUSDT 5 6 @7")
+		b.expect(time.Minute)
+	})
 }
 
 // However many symbols there are, a poll is at most three round trips, and one that finds nothing new two.
 func TestRedisRoundTrips(t *testing.T) {
-	var symbols []position.Symbol
-	for i := range 300 {
-		symbols = append(symbols, position.Symbol(fmt.Sprintf("S%dUSDT", i)))
-	}
-	b := newRedisBench(t, MarketAuto, symbols...)
-	for i, s := range symbols {
-		if i%3 == 0 {
-			b.setState(string(s))
-			continue
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		var symbols []position.Symbol
+		for i := range 300 {
+			symbols = append(symbols, position.Symbol(fmt.Sprintf("S%dUSDT", i)))
 		}
-		b.push("candles:"+string(s)+":1m", minuteJSON(-2, 1), minuteJSON(-1, 2))
-	}
-	for _, step := range []struct{ events, trips int }{{300, 3}, {0, 2}} {
-		b.trips.pipelines, b.trips.commands = 0, 0
-		if got := len(b.poll(time.Second)); got != step.events {
-			t.Errorf("%d events, want %d", got, step.events)
+		b := newRedisBench(t, r, MarketAuto, symbols...)
+		for i, s := range symbols {
+			if i%3 == 0 {
+				b.setState(string(s))
+				continue
+			}
+			b.push("candles:"+string(s)+":1m", minuteJSON(-2, 1), minuteJSON(-1, 2))
 		}
-		if b.trips.pipelines != step.trips || b.trips.commands != 0 {
-			t.Errorf("%d pipelines and %d single commands, want %d pipelines", b.trips.pipelines, b.trips.commands, step.trips)
+		for _, step := range []struct{ events, trips int }{{300, 3}, {0, 2}} {
+			b.trips.pipelines, b.trips.commands = 0, 0
+			if got := len(b.poll(time.Second)); got != step.events {
+				t.Errorf("%d events, want %d", got, step.events)
+			}
+			if b.trips.pipelines != step.trips || b.trips.commands != 0 {
+				t.Errorf("%d pipelines and %d single commands, want %d pipelines", b.trips.pipelines, b.trips.commands, step.trips)
+			}
 		}
-	}
-	for _, s := range symbols {
-		b.push("candles:"+string(s)+":1m", minuteJSON(0, 3))
-	}
-	b.trips.pipelines = 0
-	if got := len(b.poll(time.Second)); got != 200 || b.trips.pipelines != 2 {
-		t.Errorf("a new candle each: %d events in %d round trips, want 200 in 2", got, b.trips.pipelines)
-	}
+		for _, s := range symbols {
+			b.push("candles:"+string(s)+":1m", minuteJSON(0, 3))
+		}
+		b.trips.pipelines = 0
+		if got := len(b.poll(time.Second)); got != 200 || b.trips.pipelines != 2 {
+			t.Errorf("a new candle each: %d events in %d round trips, want 200 in 2", got, b.trips.pipelines)
+		}
+	})
 }
 
 func TestRedisUniverseChanges(t *testing.T) {
-	b := newRedisBench(t, MarketCandles)
-	universe := []position.Symbol{"BTCUSDT", "BTCUSDT"}
-	b.market.opts.Universe = func() []position.Symbol { return universe }
-	b.push("candles:BTCUSDT:1m", "1", "x")
-	b.push("candles:ETHUSDT:1m", "2")
-	b.expect(0, "refused candles:BTCUSDT:1m element unreadable_value", "history BTCUSDT 1 @0")
-	universe = []position.Symbol{"ETHUSDT"}
-	b.expect(time.Second, "history ETHUSDT 2 @1")
-	b.expect(time.Hour) // what is no longer asked for is not complained about
-	universe = nil
-	b.expect(time.Second)
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketCandles)
+		universe := []position.Symbol{"BTCUSDT", "BTCUSDT"}
+		b.market.opts.Universe = func() []position.Symbol { return universe }
+		b.push("candles:BTCUSDT:1m", "1", "x")
+		b.push("candles:ETHUSDT:1m", "2")
+		b.expect(0, "refused candles:BTCUSDT:1m element unreadable_value", "history BTCUSDT 1 @0")
+		universe = []position.Symbol{"ETHUSDT"}
+		b.expect(time.Second, "history ETHUSDT 2 @1")
+		b.expect(time.Hour) // what is no longer asked for is not complained about
+		universe = nil
+		b.expect(time.Second)
+	})
 }
 
 func TestNewRedisMarketRefuses(t *testing.T) {
@@ -403,11 +421,12 @@ func TestRedisMarketRun(t *testing.T) {
 
 // A server that never answers holds a poll up to its deadline and no longer.
 func TestRedisMarketDeadline(t *testing.T) {
-	b := newRedisBench(t, MarketAuto)
+	r := embeddedRedis(t)
+	b := newRedisBench(t, r, MarketAuto)
 	b.market.opts.Deadline = 20 * time.Millisecond
 	release := make(chan struct{})
 	defer close(release)
-	b.server.Server().SetPreHook(func(*server.Peer, string, ...string) bool {
+	r.mini.Server().SetPreHook(func(*server.Peer, string, ...string) bool {
 		<-release
 		return false
 	})

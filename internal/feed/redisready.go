@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // Fields read of ready hashes. The last is the one by which our family marks what it writes.
 var (
 	readyStateFields = []string{
-		"sigma", "mu", "ts", "p_trend", "p_mr", "p_chop", "dp", "vr", "spike_proxy", "ts_timestamp", "publisher",
+		"sigma", "mu", "ts", "p_trend", "p_mr", "p_chop", "dp", "vr", "spike_proxy", "ts_timestamp", "buffer_size", "publisher",
 	}
 	readyStopsFields = []string{"stop_dist_pct", "proposed_sl", "proposed_tp", "computed_at_utc", "publisher"}
 )
@@ -22,13 +23,18 @@ var (
 // readyReply are the answers for one ready hash.
 type readyReply struct {
 	names  []string
-	size   *redis.IntCmd
 	values *redis.SliceCmd
 }
 
-// askReady reads the known fields only: a hash may hold more than anyone wants to read.
+// askReady reads the known fields only: a hash may hold more than anyone wants to read, and one that has none of them
+// is no input.
 func askReady(ctx context.Context, pipe redis.Pipeliner, key string, names []string) readyReply {
-	return readyReply{names: names, size: pipe.HLen(ctx, key), values: pipe.HMGet(ctx, key, names...)}
+	return readyReply{names: names, values: pipe.HMGet(ctx, key, names...)}
+}
+
+// none tells whether there is no such hash.
+func (r readyReply) none() bool {
+	return !slices.ContainsFunc(r.values.Val(), func(v any) bool { return v != nil })
 }
 
 // readyFields are the fields of a hash that are there.
@@ -78,15 +84,14 @@ func (k *readyKey) forget() { *k = readyKey{} }
 // look takes an answer in. It leaves the newest valid event that has not gone out yet in k.event, and tells whether the
 // hash is somebody else's and could be read.
 func (m *RedisMarket) look(k *readyKey, s *redisSymbol, key string, r readyReply, now time.Time, sink Sink,
-	decode func(readyFields, time.Time) (Event, time.Time, []flaw)) bool {
-	for _, err := range []error{r.size.Err(), r.values.Err()} {
-		if bad, is := replyFlaw(err); is {
-			m.defects.set(key, s.name, []flaw{bad}, now, sink)
-			k.mark, k.event = "", nil
-			return false
-		}
+	decode func(readyFields, time.Time) (Event, time.Time, []flaw),
+) bool {
+	if bad, is := replyFlaw(r.values.Err()); is {
+		m.defects.set(key, s.name, []flaw{bad}, now, sink)
+		k.mark, k.event = "", nil
+		return false
 	}
-	if r.ours() || r.size.Val() == 0 {
+	if r.ours() || r.none() {
 		m.defects.set(key, s.name, nil, now, sink)
 		k.forget()
 		return false
@@ -107,12 +112,12 @@ func (m *RedisMarket) look(k *readyKey, s *redisSymbol, key string, r readyReply
 
 // takeReady decides whether a symbol is consumed, and hands on what is new.
 func (m *RedisMarket) takeReady(s *redisSymbol, r *redisReplies, now time.Time, sink Sink) {
-	foreign := m.look(&s.state, s, m.stateKey(s.name), r.state, now, sink,
+	foreign := m.look(&s.state, s, s.keys.state, r.state, now, sink,
 		func(f readyFields, now time.Time) (Event, time.Time, []flaw) {
 			state, at, flaws := decodeMarketState(f, now)
 			return State{Symbol: s.name, State: state, At: at}, at, flaws
 		})
-	m.look(&s.stops, s, m.stopsKey(s.name), r.stops, now, sink,
+	m.look(&s.stops, s, s.keys.stops, r.stops, now, sink,
 		func(f readyFields, now time.Time) (Event, time.Time, []flaw) {
 			stops, flaws := decodeStops(f, now)
 			stops.Symbol = s.name

@@ -31,89 +31,94 @@ func (b *redisBench) setState(symbol string, pairs ...string) {
 }
 
 func TestRedisReadyState(t *testing.T) {
-	b := newRedisBench(t, MarketAuto)
-	const key = "quantum:marketstate:BTCUSDT"
-	b.setState("BTCUSDT")
-	b.expect(time.Second, "state BTCUSDT 0.01 @0")
-	b.expect(time.Second) // nothing new
-	b.push("candles:BTCUSDT:1m", "1", "2")
-	b.expect(time.Second) // consumed: candles are not looked at
-	b.setState("BTCUSDT", "sigma", "0.02")
-	b.expect(time.Second, "state BTCUSDT 0.02 @3")
-	// Bad content does not end it, and is not candles' turn.
-	b.setState("BTCUSDT", "sigma", "NaN", "ts", "", "p_trend", "-")
-	b.expect(time.Second, "refused "+key+" sigma not_finite", "refused "+key+" ts missing_field", "refused "+key+" p_trend missing_field")
-	b.expect(30 * time.Second)
-	b.setState("BTCUSDT", "sigma", "0.03")
-	b.expect(0, "state BTCUSDT 0.03 @35")
-	b.server.Del(key)
-	if err := b.server.Set(key, "text"); err != nil {
-		t.Fatal(err)
-	}
-	b.expect(time.Second, "refused "+key+" type wrong_redis_type")
-	b.setState("BTCUSDT", "ts_timestamp", "-")
-	b.expect(time.Second, "state BTCUSDT 0.01 @37") // no stamp of its own: when it was seen to change
-	// Gone: from the next poll on the candles are read, and both never count at a time.
-	b.server.Del(key)
-	b.expect(time.Second)
-	b.expect(time.Second, "history BTCUSDT 1 2 @39")
-	// What carries a publisher is ours, never input.
-	b.setState("BTCUSDT", "publisher", "quantum-harvest/x")
-	b.expect(time.Second)
-	// Without its mark it looks foreign, but nobody moves it.
-	b.server.HDel(key, "publisher")
-	b.expect(time.Second)
-	b.expect(time.Minute)
-	// A service that lives takes over.
-	b.setState("BTCUSDT", "sigma", "0.04")
-	b.expect(time.Second, "state BTCUSDT 0.04 @101")
-	b.push("candles:BTCUSDT:1m", "3")
-	b.expect(time.Second)
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketAuto)
+		const key = "quantum:marketstate:BTCUSDT"
+		b.setState("BTCUSDT")
+		b.expect(time.Second, "state BTCUSDT 0.01 @0")
+		b.expect(time.Second) // nothing new
+		b.push("candles:BTCUSDT:1m", "1", "2")
+		b.expect(time.Second) // consumed: candles are not looked at
+		b.setState("BTCUSDT", "sigma", "0.02")
+		b.expect(time.Second, "state BTCUSDT 0.02 @3")
+		// Bad content does not end it, and is not candles' turn.
+		b.setState("BTCUSDT", "sigma", "NaN", "ts", "", "p_trend", "-")
+		b.expect(time.Second, "refused "+key+" sigma not_finite", "refused "+key+" ts missing_field", "refused "+key+" p_trend missing_field")
+		b.expect(30 * time.Second)
+		b.setState("BTCUSDT", "sigma", "0.03")
+		b.expect(0, "state BTCUSDT 0.03 @35")
+		b.server.Del(key)
+		b.server.Set(key, "text")
+		b.expect(time.Second, "refused "+key+" type wrong_redis_type")
+		b.setState("BTCUSDT", "ts_timestamp", "-")
+		b.expect(time.Second, "state BTCUSDT 0.01 @37") // no stamp of its own: when it was seen to change
+		// Gone: from the next poll on the candles are read, and both never count at a time.
+		b.server.Del(key)
+		b.expect(time.Second)
+		b.expect(time.Second, "history BTCUSDT 1 2 @39")
+		// What carries a publisher is ours, never input.
+		b.setState("BTCUSDT", "publisher", "quantum-harvest/x")
+		b.expect(time.Second)
+		// Without its mark it looks foreign, but nobody moves it.
+		b.server.HDel(key, "publisher")
+		b.expect(time.Second)
+		b.expect(time.Minute)
+		// A service that lives takes over.
+		b.setState("BTCUSDT", "sigma", "0.04")
+		b.expect(time.Second, "state BTCUSDT 0.04 @101")
+		b.push("candles:BTCUSDT:1m", "3")
+		b.expect(time.Second)
+	})
 }
 
 func TestRedisReadyStateAtStart(t *testing.T) {
-	for name, tc := range map[string]struct {
-		mode    MarketMode
-		candles bool
-		pairs   []string
-		want    []string
-	}{
-		"fresh":                  {MarketAuto, true, nil, []string{"state BTCUSDT 0.01 @0"}},
-		"left behind":            {MarketAuto, true, []string{"ts_timestamp", "1746300000"}, []string{"history BTCUSDT 1 @0"}},
-		"left behind, all alone": {MarketAuto, false, []string{"ts_timestamp", "1746372720"}, []string{"state BTCUSDT 0.01 @-60"}},
-		"bad":                    {MarketAuto, true, []string{"vr", "-1"}, []string{"refused quantum:marketstate:BTCUSDT vr out_of_domain", "history BTCUSDT 1 @0"}},
-		"candles wanted":         {MarketCandles, true, nil, []string{"history BTCUSDT 1 @0"}},
-		"states wanted":          {MarketReady, true, []string{"ts_timestamp", "1746372720"}, []string{"state BTCUSDT 0.01 @-60"}},
-		"ours":                   {MarketReady, true, []string{"publisher", ""}, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newRedisBench(t, tc.mode)
-			b.setState("BTCUSDT", tc.pairs...)
-			if tc.candles {
-				b.push("candles:BTCUSDT:1m", "1")
-			}
-			b.expect(0, tc.want...)
-		})
-	}
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		for name, tc := range map[string]struct {
+			mode    MarketMode
+			candles bool
+			pairs   []string
+			want    []string
+		}{
+			"fresh":                  {MarketAuto, true, nil, []string{"state BTCUSDT 0.01 @0"}},
+			"left behind":            {MarketAuto, true, []string{"ts_timestamp", "1746300000"}, []string{"history BTCUSDT 1 @0"}},
+			"left behind, all alone": {MarketAuto, false, []string{"ts_timestamp", "1746372720"}, []string{"state BTCUSDT 0.01 @-60"}},
+			"bad":                    {MarketAuto, true, []string{"vr", "-1"}, []string{"refused quantum:marketstate:BTCUSDT vr out_of_domain", "history BTCUSDT 1 @0"}},
+			"candles wanted":         {MarketCandles, true, nil, []string{"history BTCUSDT 1 @0"}},
+			"states wanted":          {MarketReady, true, []string{"ts_timestamp", "1746372720"}, []string{"state BTCUSDT 0.01 @-60"}},
+			"ours":                   {MarketReady, true, []string{"publisher", ""}, nil},
+		} {
+			t.Run(name, func(t *testing.T) {
+				r.FlushAll()
+				b := newRedisBench(t, r, tc.mode)
+				b.setState("BTCUSDT", tc.pairs...)
+				if tc.candles {
+					b.push("candles:BTCUSDT:1m", "1")
+				}
+				b.expect(0, tc.want...)
+			})
+		}
+	})
 }
 
 func TestRedisReadyStops(t *testing.T) {
-	b := newRedisBench(t, MarketAuto)
-	const key = "quantum:risk:proposal:BTCUSDT"
-	set := func(dist, sl, tp, at string) {
-		b.server.Del(key)
-		b.server.HSet(key, "stop_dist_pct", dist, "proposed_sl", sl, "proposed_tp", tp, "computed_at_utc", at)
-	}
-	set("0.01", "99", "102", "2025-05-04T15:33:00")
-	b.setState("BTCUSDT")
-	b.expect(time.Second, "state BTCUSDT 0.01 @0", "stops BTCUSDT 0.01 @0")
-	set("0.02", "98", "None", "2025-05-04T15:33:01.5")
-	b.expect(time.Second, "stops BTCUSDT 0.02 @1.5")
-	set("2", "0", "x", "2025-05-04T17:33:00")
-	b.expect(time.Second, "refused "+key+" stop_dist_pct out_of_domain", "refused "+key+" proposed_sl out_of_domain",
-		"refused "+key+" proposed_tp unreadable_value", "refused "+key+" computed_at_utc from_the_future")
-	b.server.HSet(key, "publisher", "us")
-	b.expect(time.Minute)
+	onBoth(t, func(t *testing.T, r *testRedis) {
+		b := newRedisBench(t, r, MarketAuto)
+		const key = "quantum:risk:proposal:BTCUSDT"
+		set := func(dist, sl, tp, at string) {
+			b.server.Del(key)
+			b.server.HSet(key, "stop_dist_pct", dist, "proposed_sl", sl, "proposed_tp", tp, "computed_at_utc", at)
+		}
+		set("0.01", "99", "102", "2025-05-04T15:33:00")
+		b.setState("BTCUSDT")
+		b.expect(time.Second, "state BTCUSDT 0.01 @0", "stops BTCUSDT 0.01 @0")
+		set("0.02", "98", "None", "2025-05-04T15:33:01.5")
+		b.expect(time.Second, "stops BTCUSDT 0.02 @1.5")
+		set("2", "0", "x", "2025-05-04T17:33:00")
+		b.expect(time.Second, "refused "+key+" stop_dist_pct out_of_domain", "refused "+key+" proposed_sl out_of_domain",
+			"refused "+key+" proposed_tp unreadable_value", "refused "+key+" computed_at_utc from_the_future")
+		b.server.HSet(key, "publisher", "us")
+		b.expect(time.Minute)
+	})
 }
 
 func TestDecodeMarketState(t *testing.T) {

@@ -232,6 +232,13 @@ func (r *Replay) survey(file ReplayFile) (interval time.Duration, ready time.Tim
 			first = f
 		}
 	}
+	// why is what is said of those that were refused, if any.
+	why := func() string {
+		if refused == 0 {
+			return ""
+		}
+		return fmt.Sprintf(" (%d refused, first: %v)", refused, first)
+	}
 	rows, err := openReplay(file, 0, count)
 	if err != nil {
 		return 0, ready, err
@@ -250,14 +257,15 @@ func (r *Replay) survey(file ReplayFile) (interval time.Duration, ready time.Tim
 	}
 	if len(times) == 0 {
 		if refused > 0 {
-			return 0, ready, fmt.Errorf("recording %s has no valid row (%d refused, first: %w)", file.Path, refused, first)
+			return 0, ready, fmt.Errorf("recording %s has no valid row%s", file.Path, why())
 		}
 		return 0, ready, fmt.Errorf("recording %s has a header and no rows", file.Path)
 	}
 	if interval = commonInterval(times); interval == 0 {
 		return 0, ready, fmt.Errorf("recording %s has no two rows in rising order of time: sort it, oldest first", file.Path)
 	}
-	candles, err := openReplay(file, interval, func(Refusal) {})
+	refused = 0
+	candles, err := openReplay(file, interval, count)
 	if err != nil {
 		return 0, ready, err
 	}
@@ -265,8 +273,8 @@ func (r *Replay) survey(file ReplayFile) (interval time.Duration, ready time.Tim
 	for n := 0; n <= r.historyBars; n++ {
 		c, err := candles.next()
 		if errors.Is(err, io.EOF) {
-			return 0, ready, fmt.Errorf("recording %s has %d valid candles: it needs more than the %d of the history",
-				file.Path, n, r.historyBars)
+			return 0, ready, fmt.Errorf("recording %s has %d valid candles%s: it needs more than the %d of the history",
+				file.Path, n, why(), r.historyBars)
 		}
 		if err != nil {
 			return 0, ready, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,6 +83,16 @@ func withHeader(rows ...[]string) []string {
 	return lines
 }
 
+// pipe makes a named pipe that nobody writes to.
+func pipe(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestNewReplayRefuses(t *testing.T) {
 	good := replayFile(t, "BTCUSDT", withHeader(replayRows(0, 10))...)
 	late := replayFile(t, "ETHUSDT", withHeader(replayRows(500, 10))...)
@@ -98,7 +109,12 @@ func TestNewReplayRefuses(t *testing.T) {
 		"negative history":  {[]ReplayFile{good}, 1, -3, []string{"history is -3"}},
 		"one symbol twice":  {[]ReplayFile{good, good}, 1, 3, []string{"both for BTCUSDT"}},
 		"missing files":     {[]ReplayFile{{"AUSDT", "a.csv"}, {"BUSDT", "b.csv"}}, 1, 3, []string{"a.csv", "b.csv", "check the path"}},
-		"a folder":          {[]ReplayFile{{"BTCUSDT", t.TempDir()}}, 1, 3, []string{"read recording"}},
+		"a folder":          {[]ReplayFile{{"BTCUSDT", t.TempDir()}}, 1, 3, []string{"is a folder"}},
+		"a pipe":            {[]ReplayFile{{"BTCUSDT", pipe(t)}}, 1, 3, []string{"no regular file"}},
+		"gzip":              {one("\x1f\x8b\x08\x00\x02\x03"), 1, 3, []string{"compressed", "unpack"}},
+		"UTF-16":            {one("\xff\xfet\x00i\x00m\x00e\x00,\x00"), 1, 3, []string{"UTF-8"}},
+		"semicolons":        {one("time;open;high;low;close;volume"), 1, 3, []string{"separated by commas"}},
+		"shuffled":          {one(withHeader(replayRows(3, 2), replayRows(0, 3))...), 1, 3, []string{"has 2 valid candles (3 refused, first:", "out_of_order"}},
 		"empty":             {one(), 1, 3, []string{"is empty"}},
 		"header alone":      {one(replayHeader), 1, 3, []string{"header and no rows"}},
 		"no header":         {one("this,is,no,candle,file"), 1, 3, []string{":1: first line is neither", "no time"}},
@@ -191,9 +207,12 @@ func TestReplayTimes(t *testing.T) {
 		want := []seen{
 			{"history", "BTCUSDT", 4, 3, 0}, // newer than its first three: it ends where the clock starts
 			{"history", "ETHUSDT", 4, 3, 0},
-			{"candle", "BTCUSDT", 5, 1, 1 * time.Second}, {"candle", "ETHUSDT", 5, 1, 1 * time.Second},
-			{"candle", "BTCUSDT", 6, 1, 2 * time.Second}, {"candle", "ETHUSDT", 6, 1, 2 * time.Second},
-			{"candle", "BTCUSDT", 7, 1, 3 * time.Second}, {"candle", "ETHUSDT", 7, 1, 3 * time.Second},
+			{"candle", "BTCUSDT", 5, 1, 1 * time.Second},
+			{"candle", "ETHUSDT", 5, 1, 1 * time.Second},
+			{"candle", "BTCUSDT", 6, 1, 2 * time.Second},
+			{"candle", "ETHUSDT", 6, 1, 2 * time.Second},
+			{"candle", "BTCUSDT", 7, 1, 3 * time.Second},
+			{"candle", "ETHUSDT", 7, 1, 3 * time.Second},
 			{"candle", "BTCUSDT", 8, 1, 4 * time.Second},
 			{"candle", "BTCUSDT", 9, 1, 5 * time.Second},
 			{"end", "", 0, 0, 5 * time.Second},
@@ -322,11 +341,21 @@ func TestReplayRefusesRows(t *testing.T) {
 			}
 		}
 		want := []seen{
-			{"6", "open", ReasonNotFinite}, {"7", "high", ReasonNotFinite}, {"8", "low", ReasonDomain},
-			{"9", "open", ReasonDomain}, {"10", "high", ReasonDomain}, {"11", "high", ReasonUnreadable},
-			{"12", "time", ReasonMissing}, {"13", "time", ReasonUnreadable}, {"14", "time", ReasonDomain},
-			{"15", "row", ReasonTooLarge}, {"18", "time", ReasonDuplicate}, {"19", "time", ReasonOutOfOrder},
-			{"20", "time", ReasonOutOfOrder}, {"23", "time", ReasonDomain}, {"24", "time", ReasonGap},
+			{"6", "open", ReasonNotFinite},
+			{"7", "high", ReasonNotFinite},
+			{"8", "low", ReasonDomain},
+			{"9", "open", ReasonDomain},
+			{"10", "high", ReasonDomain},
+			{"11", "high", ReasonUnreadable},
+			{"12", "time", ReasonMissing},
+			{"13", "time", ReasonUnreadable},
+			{"14", "time", ReasonDomain},
+			{"15", "row", ReasonTooLarge},
+			{"18", "time", ReasonDuplicate},
+			{"19", "time", ReasonOutOfOrder},
+			{"20", "time", ReasonOutOfOrder},
+			{"23", "time", ReasonDomain},
+			{"24", "time", ReasonGap},
 		}
 		if diff := cmp.Diff(want, refused); diff != "" {
 			t.Error(diff)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"quantumharvest/internal/position"
 )
@@ -57,9 +58,9 @@ type replayReader struct {
 
 // openReplay opens the file and reads its header. Without an interval rows are only checked one by one.
 func openReplay(file ReplayFile, interval time.Duration, refuse func(Refusal)) (*replayReader, error) {
-	f, err := os.Open(file.Path)
+	f, err := openRegular(file.Path)
 	if err != nil {
-		return nil, fmt.Errorf("open recording of %s: %w: check the path", file.Symbol, err)
+		return nil, fmt.Errorf("open recording of %s: %w", file.Symbol, err)
 	}
 	r, err := newReplayReader(f, file, interval, refuse)
 	if err != nil {
@@ -67,6 +68,21 @@ func openReplay(file ReplayFile, interval time.Duration, refuse func(Refusal)) (
 	}
 	r.closer = f
 	return r, nil
+}
+
+// openRegular opens a file that can be read from its beginning more than once. Anything else is refused unopened: the
+// opening of a pipe waits for its other end, for ever if need be.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: check the path", err)
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a folder: name a file", path)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no regular file, and it is read more than once: write its content to a file", path)
+	}
+	return os.Open(path)
 }
 
 func newReplayReader(in io.Reader, file ReplayFile, interval time.Duration, refuse func(Refusal)) (*replayReader, error) {
@@ -92,12 +108,28 @@ func newReplayReader(in io.Reader, file ReplayFile, interval time.Duration, refu
 			r.columns, r.first = replayColumns{0, 1, 2, 3, 4}, text
 			return r, nil
 		}
+		if what := foreignText(text); what != "" {
+			return nil, fmt.Errorf("recording %s is %s", file.Path, what)
+		}
 		r.columns, err = headerColumns(fields)
 		if err != nil {
 			return nil, fmt.Errorf("recording %s:%d: %w", file.Path, r.line, err)
 		}
 		return r, nil
 	}
+}
+
+// foreignText says what a first line that is no row of a CSV file looks like, and what to do; blank: it may be a header.
+func foreignText(line string) string {
+	switch {
+	case strings.HasPrefix(line, "\x1f\x8b"), strings.HasPrefix(line, "PK\x03\x04"):
+		return "compressed: unpack it first"
+	case !utf8.ValidString(line), strings.ContainsRune(line, 0):
+		return "not text in UTF-8: give a CSV file"
+	case !strings.Contains(line, ",") && strings.ContainsAny(line, ";\t|"):
+		return "not separated by commas: write time,open,high,low,close,volume"
+	}
+	return ""
 }
 
 // headerColumns finds the fields by their names, in any order and case.
