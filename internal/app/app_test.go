@@ -246,6 +246,9 @@ func TestUpOnItsOwn(t *testing.T) {
 		}
 		return nil
 	})
+	if _, page := get(t, exporter+"/"); !strings.Contains(page, "NOT REAL") {
+		t.Errorf("the page does not say what is not real:\n%s", page)
+	}
 	for path, want := range map[string]int{"/": 200, "/health": 200, "/-/healthy": 200, "/-/ready": 200} {
 		if code, body := get(t, exporter+path); code != want {
 			t.Errorf("%s answers %d: %s", path, code, body)

@@ -19,7 +19,7 @@ func Export(ctx context.Context, env Env) error {
 		return err
 	}
 	count := newPositionCount()
-	port, err := openExporterPort(c, env.Build, store.New(rdb, storeKeys(c)), count, false, env.Log)
+	port, err := openExporterPort(c, env.Build, store.New(rdb, storeKeys(c)), count, "", false, env.Log)
 	if err != nil {
 		return err
 	}

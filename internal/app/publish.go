@@ -89,7 +89,7 @@ func newPublisherRole(env Env, nextPort bool) (*publisherRole, error) {
 		},
 		done: func(engine.Status) bool { return r.ended.Load() },
 	}
-	r.port, err = openPublisherPort(c, env.Build, reg, r.pub, nextPort, env.Log)
+	r.port, err = openPublisherPort(c, env.Build, reg, r.pub, r.in.notice(), nextPort, env.Log)
 	if err != nil {
 		return nil, err
 	}

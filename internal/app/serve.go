@@ -32,12 +32,12 @@ func registerBuild(reg *prometheus.Registry, build buildinfo.Info) {
 }
 
 // openPublisherPort serves the publisher's own figures.
-func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Registry, pub *publisher, next bool, log *slog.Logger) (*listen.Server, error) {
+func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Registry, pub *publisher, notice string, next bool, log *slog.Logger) (*listen.Server, error) {
 	return listen.New(listen.Options{
 		Name: "publisher", Address: hostPort(c.ListenHost, c.PublisherPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
 		Handler: listen.NewMux(listen.Pages{
 			Title:       "Quantum Harvest publisher",
-			Description: "Evaluates open positions and publishes exit proposals.",
+			Description: "Evaluates open positions and publishes exit proposals." + notice,
 			Version:     build.Version,
 			Metrics:     listen.MetricsHandler(reg, listen.MetricsOptions{Registry: reg, Logger: log}),
 			Ready:       pub.ready,
@@ -46,7 +46,7 @@ func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Re
 }
 
 // openExporterPort serves what the store holds.
-func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, next bool, log *slog.Logger) (*listen.Server, error) {
+func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, next bool, log *slog.Logger) (*listen.Server, error) {
 	reg := prometheus.NewRegistry()
 	exp, err := exporter.New(exporter.Options{
 		Reader: reader, Counter: counter, Symbols: c.Symbols, PollInterval: c.PollInterval, Logger: log, Registry: reg,
@@ -57,14 +57,14 @@ func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Rea
 	}
 	return listen.New(listen.Options{
 		Name: "exporter", Address: hostPort(c.ListenHost, c.MetricsPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
-		Handler: exporterMux(exp, build, reg, log),
+		Handler: exporterMux(exp, build, notice, reg, log),
 	})
 }
 
-func exporterMux(exp *exporter.Exporter, build buildinfo.Info, reg *prometheus.Registry, log *slog.Logger) http.Handler {
+func exporterMux(exp *exporter.Exporter, build buildinfo.Info, notice string, reg *prometheus.Registry, log *slog.Logger) http.Handler {
 	return listen.NewMux(listen.Pages{
 		Title:       "Quantum Harvest exporter",
-		Description: "Reads the proposals in Redis at every scrape.",
+		Description: "Reads the proposals in Redis at every scrape." + notice,
 		Version:     build.Version,
 		Metrics:     listen.MetricsHandler(exp, listen.MetricsOptions{Registry: reg, Logger: log}),
 		Ready:       exp.Ready,

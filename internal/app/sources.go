@@ -28,6 +28,14 @@ type inputs struct {
 	marketHint string
 }
 
+// notice says for a page what is not real; blank where everything is.
+func (in *inputs) notice() string {
+	if in.synthetic == "" {
+		return ""
+	}
+	return " NOT REAL: " + in.synthetic + "."
+}
+
 // defaultDemoSymbols are watched where the market is generated and nobody named symbols.
 var defaultDemoSymbols = []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 

@@ -42,7 +42,7 @@ func Up(ctx context.Context, env Env) error {
 		return err
 	}
 	defer role.close()
-	exp, err := openExporterPort(env.Config, env.Build, role.store, role.count, true, env.Log)
+	exp, err := openExporterPort(env.Config, env.Build, role.store, role.count, role.in.notice(), true, env.Log)
 	if err != nil {
 		return err
 	}
