@@ -97,7 +97,7 @@ func (e *Engine) sweep(snap *position.Snapshot) {
 
 // Audit compares what the store holds with what was confirmed. A hash that differs in content was changed by someone
 // else: it is counted and written in full at the next step. Symbols that somebody took out of the expected set come
-// back into it.
+// back into it, and those whose position has ended leave it.
 func (e *Engine) Audit(c store.Collection, now time.Time) {
 	e.keepTime(now)
 	expected := make(map[position.Symbol]bool, len(c.Expected))
@@ -105,8 +105,13 @@ func (e *Engine) Audit(c store.Collection, now time.Time) {
 		expected[name] = true
 	}
 	for _, s := range e.order {
-		if (s.open || s.refused) && s.covered && !expected[s.name] {
+		_, unclaimed := e.unclaimed[s.name]
+		switch here := s.open || s.refused; {
+		case !s.covered:
+		case here && !expected[s.name]:
 			s.expect = true
+		case !here && expected[s.name] && s.stats.everOpen && len(s.closing) == 0 && !unclaimed:
+			s.unexpect = true // it was ours and has ended; taking it out had failed
 		}
 	}
 	for _, en := range c.Entries {

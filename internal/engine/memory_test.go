@@ -23,6 +23,12 @@ func TestExpectedSetHeals(t *testing.T) {
 	if err != nil || len(got) != 2 {
 		t.Errorf("a cycle later the expected set holds %v (%v)", got, err)
 	}
+	d.seconds(3, true, recs[0])
+	d.client.SAdd(ctx, "quantum:harvest:expected", "ETHUSDT") // as if taking it out had failed
+	d.seconds(11, true, recs[0])
+	if got := d.client.SMembers(ctx, "quantum:harvest:expected").Val(); len(got) != 1 || got[0] != "BTCUSDT" {
+		t.Errorf("expected %v after one position ended", got)
+	}
 }
 
 func TestWhatNoLivingSourceKnowsIsClearedAway(t *testing.T) {
