@@ -447,7 +447,7 @@ func expected(h *harness) {
 
 func stateRecord(sym position.Symbol) store.MarketStateRecord {
 	return store.MarketStateRecord{
-		Symbol: sym, At: noon, BufferSize: 300, TTL: 10 * time.Minute, Publisher: "test-a",
+		Symbol: sym, At: noon, BufferSize: 300, TTL: 10 * time.Minute, Publisher: "test-a", Source: "synthetic",
 		State: kernel.MarketState{Sigma: 0.004, Mu: -1e-5, TS: 0.0025, PTrend: 0.2, PMR: 0.3, PChop: 0.5, DP: 0.5, VR: 1.1, SpikeProxy: 0.9},
 	}
 }

@@ -77,7 +77,7 @@ func streams(h *harness) {
 
 func stopsRecord(sym position.Symbol) store.StopsRecord {
 	return store.StopsRecord{
-		Symbol: sym, At: noon, TTL: 10 * time.Minute, Publisher: "test-a", AgeSec: 60,
+		Symbol: sym, At: noon, TTL: 10 * time.Minute, Publisher: "test-a", Source: "replay", AgeSec: 60,
 		Stops: kernel.StopProposal{ProposedSL: 99, ProposedTP: 110, StopDistPct: 0.00699, TPDistPct: 0.01, TrailGapPct: 0.005},
 		State: kernel.MarketState{Sigma: 0.004, TS: 0.0025, PTrend: 0.2, PMR: 0.3, PChop: 0.5},
 		Position: position.Position{
@@ -96,13 +96,14 @@ func produced(h *harness) {
 	h.equal("market state", h.hash(h.keys.MarketState(btc)), map[string]string{
 		"publisher": "quantum-harvest/test-a", "sigma": "0.004", "mu": "-0.00001", "ts": "0.0025", "p_trend": "0.2", "p_mr": "0.3",
 		"p_chop": "0.5", "dp": "0.5", "vr": "1.1", "spike_proxy": "0.9", "ts_timestamp": "1769169600", "buffer_size": "300",
+		"market_source": "synthetic",
 	})
 	h.equal("stop proposal", h.hash(h.keys.Risk(btc)), map[string]string{
 		"publisher": "quantum-harvest/test-a", "proposed_sl": "99", "proposed_tp": "110", "stop_dist_pct": "0.00699",
 		"tp_dist_pct": "0.01", "trail_gap_pct": "0.005", "reason_codes": "", "sigma": "0.004", "ts": "0.0025", "p_trend": "0.2",
 		"p_mr": "0.3", "p_chop": "0.5", "computed_at_utc": "2026-01-23T12:00:00.000000", "position_side": "SHORT",
 		"position_entry_price": "100", "position_current_price": "98", "position_peak_price": "101", "position_trough_price": "97",
-		"position_age_sec": "60", "position_unrealized_pnl": "2",
+		"position_age_sec": "60", "position_unrealized_pnl": "2", "market_source": "replay",
 	})
 	for _, key := range []string{h.keys.MarketState(btc), h.keys.Risk(btc)} {
 		if ttl := h.raw.PTTL(h.ctx, key).Val(); ttl <= 9*time.Minute || ttl > 10*time.Minute {
