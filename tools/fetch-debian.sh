@@ -11,17 +11,26 @@ tools=$PWD/.tools
 bin=$tools/bin
 root=$tools/root
 
-# program, the packages it is unpacked from (comma separated), and a pattern that its --version must match.
+# program, the packages it is unpacked from (comma separated), and a pattern that what it says of its version must match.
 programs='
 redis-server redis-server,redis-tools v=([7-9]|[1-9][0-9])\.
 redis-cli    redis-tools              redis-cli ([7-9]|[1-9][0-9])\.
 prometheus   prometheus               version ([2-9]|[1-9][0-9])\.
 promtool     prometheus               version ([2-9]|[1-9][0-9])\.
+tmux         tmux                     tmux ([3-9]|[1-9][0-9])\.
 '
+
+# version PATH: what the program says of its version.
+version() {
+	case ${1##*/} in
+	tmux) "$1" -V ;;
+	*) "$1" --version ;;
+	esac 2>&1
+}
 
 # works PATH PATTERN: the program runs and is new enough.
 works() {
-	"$1" --version 2>&1 | grep -Eq "$2"
+	version "$1" | grep -Eq "$2"
 }
 
 # on_host NAME: the path of a program of the host, not one of ours.
@@ -56,7 +65,7 @@ give_up() {
 	{
 		echo "tools: $1"
 		echo "tools: missing: $(printf '%s\n' "$rows" | names 1)"
-		echo "tools: install them so that they are on PATH (Redis 7 or newer, Prometheus 2.42 or newer);"
+		echo "tools: install them so that they are on PATH (Redis 7, Prometheus 2.42, tmux 3 or newer);"
 		echo "tools: on Debian and Ubuntu: apt-get install $(printf '%s\n' "$rows" | names 2)"
 	} >&2
 	exit 1
@@ -159,5 +168,5 @@ done
 rows=$(missing)
 [ -z "$rows" ] || give_up "what was unpacked does not run"
 for program in "$bin"/*; do
-	echo "tools: $("$program" --version 2>&1 | head -n 1)"
+	echo "tools: $(version "$program" | head -n 1)"
 done

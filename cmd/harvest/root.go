@@ -14,6 +14,8 @@ var commands = []func(process) *cobra.Command{
 	newUpCmd,
 	newPublishCmd,
 	newExportCmd,
+	newTopCmd,
+	newWatchCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

@@ -18,6 +18,9 @@ func (l *loader) combine() {
 	l.combineKeys()
 	l.checkCadence()
 	l.checkServing()
+	if d := &l.draft; d.WatchExec != "" && d.JSON {
+		l.contradict("where a command is run nothing is printed, and the command gets JSON anyway; leave one of them out", "HARVEST_WATCH_EXEC", "--json")
+	}
 }
 
 // isSet tells whether somebody gave the setting a value.
@@ -211,7 +214,10 @@ func (l *loader) buildTLS(use bool, host string) {
 // combineSources settles feed and positions, under their own and their earlier names.
 func (l *loader) combineSources() {
 	d := &l.draft
-	if l.role != Export {
+	if l.role.looks() {
+		return
+	}
+	if l.role.evaluates() {
 		l.combineFeed()
 	}
 
@@ -237,7 +243,7 @@ func (l *loader) combineSources() {
 	default:
 		d.Positions = Positions{Kind: PositionsAuto}
 	}
-	if !d.Embedded && l.role != Export {
+	if !d.Embedded && l.role.evaluates() {
 		if d.Feed.Kind == FeedSynthetic {
 			l.note("HARVEST_FEED", "a generated market is published to a Redis of yours, under its keys and labelled")
 		}
@@ -282,14 +288,14 @@ func (l *loader) combineKeys() {
 		read  bool
 	}{
 		{&k.Harvest, "harvest:proposal:", true},
-		{&k.MarketState, "marketstate:", l.role != Export},
-		{&k.RiskProposal, "risk:proposal:", l.role != Export},
+		{&k.MarketState, "marketstate:", l.role.evaluates()},
+		{&k.RiskProposal, "risk:proposal:", l.role.evaluates()},
 	} {
 		if *key.field == "" && key.read {
 			*key.field = k.Prefix + key.tail
 		}
 	}
-	if l.role == Export {
+	if !l.role.evaluates() {
 		return
 	}
 	for _, pair := range [][2]string{
@@ -308,7 +314,7 @@ func (l *loader) combineKeys() {
 
 func (l *loader) checkCadence() {
 	d := &l.draft
-	if l.role == Export {
+	if !l.role.evaluates() {
 		return
 	}
 	for _, stale := range []struct {
@@ -323,6 +329,9 @@ func (l *loader) checkCadence() {
 
 func (l *loader) checkServing() {
 	d := &l.draft
+	if l.role.looks() {
+		return // it listens nowhere
+	}
 	ports := []struct {
 		env  string
 		port int

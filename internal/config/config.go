@@ -26,8 +26,16 @@ const (
 	Up      Role = "up"
 	Publish Role = "publish"
 	Export  Role = "export"
+	Top     Role = "top"
+	Watch   Role = "watch"
 	Apply   Role = "apply"
 )
+
+// evaluates tells whether the role runs the engine, with all that it needs.
+func (r Role) evaluates() bool { return r == Up || r == Publish }
+
+// looks tells whether the role only looks at the store.
+func (r Role) looks() bool { return r == Top || r == Watch }
 
 // FeedKind is where candles and prices come from. The zero value is none.
 type FeedKind string
@@ -147,6 +155,13 @@ type Config struct {
 	MetricsPort   int // 0: any free one
 	PublisherPort int // 0: any free one
 	WebConfigFile string
+
+	WatchExec     string   // given to the shell on every event; blank: events are printed
+	WatchOn       []string // of WatchEvents; empty: all
+	WatchInitial  bool
+	WatchTimeout  time.Duration // of one command
+	WatchParallel int           // commands at a time
+	JSON          bool          // print objects, not a table or lines
 
 	LogLevel  slog.Level
 	LogFormat LogFormat

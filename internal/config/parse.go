@@ -351,6 +351,37 @@ func setListenHost(d *draft, text string) (err error) {
 	return err
 }
 
+// WatchEvents names the events that a watch can tell, as --on takes them.
+func WatchEvents() []string {
+	return []string{"action", "state", "stale", "live", "appeared", "missing", "closed", "store_lost", "store_back"}
+}
+
+func setWatchOn(d *draft, text string) error {
+	d.WatchOn = nil
+	for part := range strings.SplitSeq(strings.ToLower(text), ",") {
+		if part = strings.TrimSpace(part); part == "" || slices.Contains(d.WatchOn, part) {
+			continue
+		}
+		if !slices.Contains(WatchEvents(), part) {
+			return fmt.Errorf("has something that is not an event; write one or more of %s", strings.Join(WatchEvents(), ", "))
+		}
+		d.WatchOn = append(d.WatchOn, part)
+	}
+	if len(d.WatchOn) == 0 {
+		return errors.New("names no event; leave it out for all of them")
+	}
+	return nil
+}
+
+// setExec takes a command as it is: what it means is the shell's business.
+func setExec(d *draft, text string) error {
+	if strings.ContainsRune(text, 0) {
+		return errors.New("has a zero byte in it")
+	}
+	d.WatchExec = text
+	return nil
+}
+
 func setLogLevel(d *draft, text string) error {
 	switch strings.ToUpper(text) {
 	case "DEBUG":

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"quantumharvest/internal/position"
@@ -18,6 +19,7 @@ const (
 	GroupCadence Group = "Cadence"
 	GroupServe   Group = "Serving metrics"
 	GroupRun     Group = "Running"
+	GroupWatch   Group = "Watching"
 	GroupApply   Group = "Apply"
 )
 
@@ -64,6 +66,7 @@ type draft struct {
 }
 
 var (
+	everyone = []Role{Up, Publish, Export, Top, Watch}
 	all      = []Role{Up, Publish, Export}
 	engine   = []Role{Up, Publish}
 	exporter = []Role{Up, Export}
@@ -72,13 +75,13 @@ var (
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), cadenceSettings(), serveSettings(),
-		runSettings(), applySettings())
+		runSettings(), watchSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "SYMBOLS", Flag: "symbols", Arg: "LIST", Roles: all, Legacy: true,
+			Env: "SYMBOLS", Flag: "symbols", Arg: "LIST", Roles: everyone, Legacy: true,
 			DefaultText: "every open position",
 			Usage:       "symbols to publish, separated by commas; open positions outside the list are counted as uncovered",
 			set:         symbols("SYMBOLS", func(d *draft) *[]position.Symbol { return &d.Symbols }),
@@ -141,57 +144,57 @@ func inputSettings() []Setting {
 func redisSettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "REDIS_URL", Flag: "redis", Arg: "URL", Roles: all, Legacy: true, Secret: true,
+			Env: "REDIS_URL", Flag: "redis", Arg: "URL", Roles: everyone, Legacy: true, Secret: true,
 			DefaultText: "up: an embedded Redis; else redis://127.0.0.1:6379/0",
 			Usage:       "Redis server: redis://, rediss:// (TLS) or unix://, with [USER:PASSWORD@]HOST:PORT/DB",
 			set:         setRedisURL,
 		},
 		{
-			Env: "REDIS_HOST", Flag: "redis-host", Arg: "HOST", Roles: all, Legacy: true,
+			Env: "REDIS_HOST", Flag: "redis-host", Arg: "HOST", Roles: everyone, Legacy: true,
 			DefaultText: "127.0.0.1",
 			Usage:       "Redis host, where no URL is given",
 			set:         setRedisHost,
 		},
 		{
-			Env: "REDIS_PORT", Flag: "redis-port", Arg: "PORT", Roles: all, Legacy: true,
+			Env: "REDIS_PORT", Flag: "redis-port", Arg: "PORT", Roles: everyone, Legacy: true,
 			DefaultText: "6379",
 			Usage:       "Redis port, where no URL is given",
 			set:         integer(func(d *draft) *int { return &d.port }, 1, 65535),
 		},
 		{
-			Env: "REDIS_DB", Flag: "redis-db", Arg: "N", Roles: all, Legacy: true,
+			Env: "REDIS_DB", Flag: "redis-db", Arg: "N", Roles: everyone, Legacy: true,
 			DefaultText: "0",
 			Usage:       "Redis database number, where no URL is given",
 			set:         integer(func(d *draft) *int { return &d.db }, 0, 65535),
 		},
 		{
-			Env: "REDIS_USERNAME", Flag: "redis-username", Arg: "NAME", Roles: all,
+			Env: "REDIS_USERNAME", Flag: "redis-username", Arg: "NAME", Roles: everyone,
 			Usage: "ACL user",
 			set:   token(func(d *draft) *string { return &d.username }),
 		},
 		{
-			Env: "REDIS_PASSWORD", Roles: all, Secret: true,
+			Env: "REDIS_PASSWORD", Roles: everyone, Secret: true,
 			Usage: "password; has no flag because command lines are public",
 			set:   func(d *draft, text string) error { d.password = NewSecret(text); return nil },
 		},
 		{
-			Env: "REDIS_PASSWORD_FILE", Flag: "redis-password-file", Arg: "FILE", Roles: all,
+			Env: "REDIS_PASSWORD_FILE", Flag: "redis-password-file", Arg: "FILE", Roles: everyone,
 			Usage: "file that holds the password",
 			set:   file(func(d *draft) *string { return &d.passwordFile }),
 		},
 		{
-			Env: "REDIS_TLS_CA_FILE", Flag: "redis-tls-ca-file", Arg: "FILE", Roles: all,
+			Env: "REDIS_TLS_CA_FILE", Flag: "redis-tls-ca-file", Arg: "FILE", Roles: everyone,
 			DefaultText: "the system's roots",
 			Usage:       "PEM certificates to check the server against; turns TLS on where no URL is given",
 			set:         file(func(d *draft) *string { return &d.caFile }),
 		},
 		{
-			Env: "REDIS_TLS_CERT_FILE", Flag: "redis-tls-cert-file", Arg: "FILE", Roles: all,
+			Env: "REDIS_TLS_CERT_FILE", Flag: "redis-tls-cert-file", Arg: "FILE", Roles: everyone,
 			Usage: "PEM certificate to show to the server",
 			set:   file(func(d *draft) *string { return &d.certFile }),
 		},
 		{
-			Env: "REDIS_TLS_KEY_FILE", Flag: "redis-tls-key-file", Arg: "FILE", Roles: all,
+			Env: "REDIS_TLS_KEY_FILE", Flag: "redis-tls-key-file", Arg: "FILE", Roles: everyone,
 			Usage: "PEM key of that certificate",
 			set:   file(func(d *draft) *string { return &d.keyFile }),
 		},
@@ -207,12 +210,12 @@ func redisSettings() []Setting {
 func keySettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "KEY_PREFIX", Flag: "key-prefix", Arg: "PREFIX", Default: "quantum:", Roles: all,
+			Env: "KEY_PREFIX", Flag: "key-prefix", Arg: "PREFIX", Default: "quantum:", Roles: everyone,
 			Usage: "prefix of every key that is written, where it has none of its own; another one lets a second instance run beside the first",
 			set:   prefix("KEY_PREFIX", func(d *draft) *string { return &d.Keys.Prefix }),
 		},
 		{
-			Env: "HARVEST_PREFIX", Flag: "harvest-prefix", Arg: "PREFIX", Roles: all, Legacy: true,
+			Env: "HARVEST_PREFIX", Flag: "harvest-prefix", Arg: "PREFIX", Roles: everyone, Legacy: true,
 			DefaultText: "quantum:harvest:proposal:",
 			Usage:       "prefix of the proposals",
 			set:         prefix("HARVEST_PREFIX", func(d *draft) *string { return &d.Keys.Harvest }),
@@ -341,12 +344,12 @@ func runSettings() []Setting {
 			set:         directory(func(d *draft) *string { return &d.DataDir }),
 		},
 		{
-			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: all, Legacy: true,
+			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: everyone, Legacy: true,
 			Usage: "DEBUG, INFO, WARNING or ERROR",
 			set:   setLogLevel,
 		},
 		{
-			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: all,
+			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: everyone,
 			Usage: "text or json",
 			set: func(d *draft, text string) error {
 				var format string
@@ -357,6 +360,44 @@ func runSettings() []Setting {
 		},
 	}
 	return inGroup(GroupRun, rows)
+}
+
+func watchSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "HARVEST_WATCH_EXEC", Flag: "exec", Arg: "CMD", Roles: []Role{Watch},
+			DefaultText: "events are printed",
+			Usage:       "command that the shell runs on every event; it is told by HARVEST_ variables and by JSON on its standard input",
+			set:         setExec,
+		},
+		{
+			Env: "HARVEST_WATCH_ON", Flag: "on", Arg: "LIST", Roles: []Role{Watch},
+			DefaultText: "all of them",
+			Usage:       "events to tell, separated by commas: " + strings.Join(WatchEvents(), ", "),
+			set:         setWatchOn,
+		},
+		{
+			Flag: "initial", Default: "false", Roles: []Role{Watch},
+			Usage: "tell what is there at the start as events, too",
+			set:   boolean(func(d *draft) *bool { return &d.WatchInitial }),
+		},
+		{
+			Env: "HARVEST_WATCH_TIMEOUT_SEC", Flag: "exec-timeout-sec", Arg: "SECONDS", Default: "10", Roles: []Role{Watch},
+			Usage: "a command that takes longer is stopped and counts as failed",
+			set:   seconds(func(d *draft) *time.Duration { return &d.WatchTimeout }, 0.1, 3600),
+		},
+		{
+			Env: "HARVEST_WATCH_PARALLEL", Flag: "exec-parallel", Arg: "N", Default: "4", Roles: []Role{Watch},
+			Usage: "commands that run at a time, never two for one symbol",
+			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
+		},
+		{
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch},
+			Usage: "print JSON, one object on a line: of every symbol once, or of every event",
+			set:   boolean(func(d *draft) *bool { return &d.JSON }),
+		},
+	}
+	return inGroup(GroupWatch, rows)
 }
 
 // applySettings are names that an env file may share with the apply service. No role of this version reads them.

@@ -62,7 +62,7 @@ func TestTable(t *testing.T) {
 
 // Every setting of a role can be given as a flag, unless it is a secret that command lines would show.
 func TestFlags(t *testing.T) {
-	for _, role := range []Role{Up, Publish, Export} {
+	for _, role := range []Role{Up, Publish, Export, Top, Watch} {
 		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 		Register(flags, role)
 		help := Help(role)

@@ -388,3 +388,35 @@ func TestReportedProfitIsComparedWithItsOwnPrice(t *testing.T) {
 		t.Errorf("a wrong profit was counted %d times, want once for the record", n)
 	}
 }
+
+func TestQuotesValueThePositionNotTheLastTrade(t *testing.T) {
+	d := newDesk(t)
+	d.market(btc, 100)
+	rec := d.long(btc, 99, 0)
+	open := feed.Candle{
+		Symbol: btc, OpenTime: d.now.Truncate(time.Minute), Interval: time.Minute, Open: 100, High: 104, Low: 100, Close: 104,
+	}
+	for range 5 {
+		open.At = d.now
+		d.eng.Offer(open)
+		d.prices[btc] = 101 // the mark
+		d.seconds(1, true, rec)
+	}
+	d.client.Del(context.Background(), btcKey)
+	d.seconds(1, true, rec)
+	if p := d.whole(btc); p.Current != 101 {
+		t.Errorf("valued at %v, want the mark 101", p.Current)
+	}
+	for range 12 { // the quotes stop
+		open.At = d.now
+		open.Close += 0.01
+		open.High = open.Close
+		d.eng.Offer(open)
+		d.seconds(1, false, rec)
+	}
+	d.client.Del(context.Background(), btcKey)
+	d.seconds(1, false, rec)
+	if p := d.whole(btc); p.Current < 104 {
+		t.Errorf("valued at %v after the quotes stopped, want the last trade", p.Current)
+	}
+}

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"slices"
+	"time"
+
 	"quantumharvest/internal/feed"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
-	"slices"
 )
 
 // take applies one event to what is remembered. It marks what must be evaluated; it evaluates nothing itself.
@@ -30,11 +32,13 @@ func (e *Engine) take(ev feed.Event) {
 			if p == 0 {
 				continue // not a merged tick
 			}
-			if s.market.series.Revise(p, ev.At) {
+			// A source that revises its open candle itself knows the trades in it; a mark price is none.
+			if !e.recent(s.market.revisedAt) && s.market.series.Revise(p, ev.At) {
 				s.market.moved = true
 			}
 			e.book.Price(s.name, p, ev.At)
 		}
+		s.market.quotedAt = e.now
 		s.marketMoved(ev.At, e.now)
 		e.touch(s)
 	case feed.State:
@@ -79,9 +83,21 @@ func (e *Engine) takeCandle(c feed.Candle) {
 	s.market.moved = s.market.moved || changed
 	s.marketMoved(c.At, e.now)
 	e.book.Range(s.name, c.High, c.Low, c.OpenTime, c.At)
-	e.book.Price(s.name, c.Close, c.At)
+	if !c.Closed {
+		s.market.revisedAt = e.now
+	}
+	// Where the source quotes prices beside its candles, those value the position: the exchange's own mark, not the last
+	// trade. Taking both would make the profit swing by the difference.
+	if !e.recent(s.market.quotedAt) {
+		e.book.Price(s.name, c.Close, c.At)
+	}
 	e.touch(s)
 }
+
+// quoteFresh is for how long prices or open candles count as arriving, after the last one.
+const quoteFresh = 10 * time.Second
+
+func (e *Engine) recent(at time.Time) bool { return !at.IsZero() && e.now.Sub(at) < quoteFresh }
 
 // pastExtremes widens the extremes of an open position by the candles since it was opened: what happened before the
 // position, or this process, was first seen.

@@ -57,6 +57,8 @@ type marketSide struct {
 	haveState bool
 	at        time.Time // event time of the newest valid input
 	seen      time.Time // when it reached us: guards against clocks that step back
+	quotedAt  time.Time // when a price between candles last arrived; zero: never
+	revisedAt time.Time // when an open candle last arrived
 	stops     feed.Stops
 	haveStops bool
 

@@ -17,6 +17,11 @@ var may = []struct {
 	{"kernel", nil, "the formulas are values in, values out, and others import them: nothing of ours comes along"},
 	{"internal/position", nil, "everything imports position, so position imports nothing"},
 	{"internal/feed", []string{"internal/position", "kernel"}, "a source pushes events and does not know who consumes them"},
+	{
+		"internal/feed/binance",
+		[]string{"internal/feed", "internal/position"},
+		"a source checks what comes in and pushes events; what is computed from them is none of its business",
+	},
 	{"internal/store", []string{"internal/position", "kernel"}, "the store is the wire contract and nothing else"},
 	{
 		"internal/engine",
@@ -28,6 +33,16 @@ var may = []struct {
 		[]string{"internal/position", "internal/store", "kernel"},
 		"the exporter shows what the store holds; with the engine at hand it would show what the engine believes",
 	},
+	{
+		"internal/top",
+		[]string{"internal/position", "internal/store", "kernel"},
+		"the view shows what every reader of the store gets, not what a publisher in the same process believes",
+	},
+	{
+		"internal/watch",
+		[]string{"internal/position", "internal/store", "kernel"},
+		"the alarm speaks of what is in the store; it works the same beside any publisher",
+	},
 	{"internal/listen", nil, "serving pages and metrics knows nothing of what is served"},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
@@ -36,7 +51,7 @@ var may = []struct {
 	{"internal/golden", []string{"kernel"}, "golden cases go through the kernel and nothing else"},
 	{"internal/app", []string{
 		"internal/buildinfo", "internal/config", "internal/embedded", "internal/engine", "internal/exporter",
-		"internal/feed", "internal/listen", "internal/position", "internal/store", "kernel",
+		"internal/feed", "internal/listen", "internal/position", "internal/store", "internal/top", "internal/watch", "kernel",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
 	{
 		"cmd/harvest",
@@ -47,7 +62,7 @@ var may = []struct {
 }
 
 // testOnly are packages that only tests import. They may import what they help to test.
-var testOnly = regexp.MustCompile(`^internal/(realserver|[a-z]+/[a-z]+test)$`)
+var testOnly = regexp.MustCompile(`^internal/(realserver|([a-z]+/)+[a-z]+test)$`)
 
 func TestImportsOfOurs(t *testing.T) {
 	known := map[string]int{}
@@ -116,7 +131,15 @@ func TestImportsOfLibraries(t *testing.T) {
 		{"github.com/spf13/cobra", []string{"cmd/harvest"}, "commands are the outermost layer"},
 		{"github.com/spf13/pflag", []string{"cmd/harvest", "internal/config"}, "flags become settings in one place"},
 		{"github.com/prometheus/exporter-toolkit", []string{"internal/listen"}, "TLS and authentication of every port are set up in one place"},
-		{"net/http", []string{"internal/listen", "internal/exporter", "internal/app"}, "only what serves pages speaks HTTP"},
+		{"charm.land", []string{"internal/top"}, "how a terminal is drawn is one package's business"},
+		{"github.com/charmbracelet", []string{"internal/top"}, "how a terminal is drawn is one package's business"},
+		{"github.com/adshao/go-binance", []string{"internal/feed/binance"}, "the exchange's client is used where its answers are checked"},
+		{"github.com/coder/websocket", []string{"internal/feed/binance"}, "streams of the exchange are the only WebSockets"},
+		{
+			"net/http",
+			[]string{"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance"},
+			"only what serves pages, or asks the exchange, speaks HTTP",
+		},
 		{"pgregory.net/rapid", nil, "tests only"},
 		{"go.uber.org/goleak", nil, "tests only"},
 		{"github.com/google/go-cmp", nil, "tests only"},

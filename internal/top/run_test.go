@@ -1,0 +1,137 @@
+package top
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
+)
+
+// steady is a Reader that always gives the same.
+type steady struct {
+	c   store.Collection
+	err error
+}
+
+func (s steady) Collect(context.Context, []position.Symbol) (store.Collection, error) {
+	return s.c, s.err
+}
+
+func TestSnapshot(t *testing.T) {
+	o := Options{Reader: steady{c: desk()}, Header: "redis://127.0.0.1:6379/0", Now: func() time.Time { return epoch }}
+	for name, asJSON := range map[string]bool{"snapshot": false, "snapshot-json": true} {
+		var out bytes.Buffer
+		o.Out = &out
+		if err := Snapshot(context.Background(), o, asJSON); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, out.String())
+		if strings.ContainsRune(out.String(), '\x1b') {
+			t.Error("an escape sequence came through")
+		}
+	}
+	o.Reader = steady{err: errAway}
+	if err := Snapshot(context.Background(), o, false); !errors.Is(err, errAway) {
+		t.Errorf("got %v", err)
+	}
+	o.Reader = steady{c: store.Collection{ExpectedErr: errAway}}
+	if err := Snapshot(context.Background(), o, false); !errors.Is(err, errAway) {
+		t.Errorf("an unreadable set and nothing else: %v", err)
+	}
+	r, w := io.Pipe()
+	r.Close()
+	o.Reader, o.Out = steady{c: desk()}, w
+	for _, asJSON := range []bool{false, true} {
+		if err := Snapshot(context.Background(), o, asJSON); !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("a broken pipe: %v", err)
+		}
+	}
+	if err := Snapshot(context.Background(), Options{}, false); err == nil {
+		t.Error("without a reader")
+	}
+}
+
+// canvas collects what a program draws.
+type canvas struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (c *canvas) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.b.Write(p)
+}
+
+func (c *canvas) has(text string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Contains(ansi.Strip(c.b.String()), text)
+}
+
+func TestRun(t *testing.T) {
+	for _, how := range []string{"key", "context"} {
+		t.Run(how, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			keys, typed := io.Pipe()
+			notices := make(chan string, 1)
+			notices <- "hello from below"
+			var out canvas
+			done := make(chan error, 1)
+			go func() {
+				done <- run(ctx, Options{
+					Reader: steady{c: desk()}, Header: "here", Notices: notices, In: keys, Out: &out, Environ: []string{"TERM=xterm"},
+				}, tea.WithWindowSize(100, 30))
+			}()
+			for _, text := range []string{"here", "BTCUSDT", "hello from below"} {
+				deadline := time.Now().Add(20 * time.Second)
+				for !out.has(text) {
+					if time.Now().After(deadline) {
+						t.Fatalf("%q never appears", text)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			}
+			if how == "key" {
+				if _, err := typed.Write([]byte("q")); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				cancel()
+			}
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("got %v", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("does not end")
+			}
+			typed.Close() // a pipe cannot be told to stop reading
+		})
+	}
+}
+
+func TestInteractive(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if Interactive(file, nil) || Interactive(&bytes.Buffer{}, nil) {
+		t.Error("a file is no terminal")
+	}
+}
