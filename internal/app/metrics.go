@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"quantumharvest/internal/engine"
+	"quantumharvest/internal/feed/binance"
 	"quantumharvest/internal/store"
 )
 
@@ -67,4 +68,33 @@ func (m *publisherMetrics) observe(c store.Collection) {
 	if !c.ServerTime.IsZero() {
 		m.clockOffset.Set(time.Now().Add(-c.RTT / 2).Sub(c.ServerTime).Seconds())
 	}
+}
+
+// registerFeed exports how the live feed of an exchange is doing.
+func registerFeed(reg prometheus.Registerer, stats func() binance.Stats) {
+	counter := func(name, help string, value func(binance.Stats) uint64) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "quantum_harvest_feed_" + name, Help: help},
+			func() float64 { return float64(value(stats())) }))
+	}
+	gauge := func(name, help string, value func(binance.Stats) float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "quantum_harvest_feed_" + name, Help: help},
+			func() float64 { return value(stats()) }))
+	}
+	counter("reconnects_total", "Connections to the exchange that had to be made again.", func(s binance.Stats) uint64 { return s.Reconnects })
+	counter("rotations_total", "Connections to the exchange that were replaced before their time was over.", func(s binance.Stats) uint64 { return s.Rotations })
+	counter("silences_total", "Streams of the exchange that fell silent beyond their interval.", func(s binance.Stats) uint64 { return s.Silences })
+	counter("gaps_filled_total", "Gaps in the candles that were filled by request.", func(s binance.Stats) uint64 { return s.GapsFilled })
+	counter("candles_total", "Candles taken from the exchange.", func(s binance.Stats) uint64 { return s.Candles })
+	counter("unknown_messages_total", "Messages of the exchange that are none of ours, or unreadable as a whole.", func(s binance.Stats) uint64 { return s.Unknown })
+	counter("requests_failed_total", "Requests to the exchange without a usable answer.", func(s binance.Stats) uint64 { return s.FailedRequests })
+	gauge("connections", "Open streams to the exchange.", func(s binance.Stats) float64 { return float64(s.Connections) })
+	gauge("waiting_symbols", "Symbols that have no history from the exchange yet.", func(s binance.Stats) float64 { return float64(s.Waiting) })
+	gauge("used_weight", "Request weight of the current minute, as the exchange counts it.", func(s binance.Stats) float64 { return float64(s.UsedWeight) })
+	gauge("clock_offset_seconds", "Clock of the exchange minus that of this process.", func(s binance.Stats) float64 { return s.ClockOffset.Seconds() })
+	gauge("blocked_until_timestamp_seconds", "Until when the exchange told us to keep away; 0: it did not.", func(s binance.Stats) float64 {
+		if s.BlockedUntil.IsZero() {
+			return 0
+		}
+		return float64(s.BlockedUntil.Unix())
+	})
 }

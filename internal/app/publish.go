@@ -22,7 +22,7 @@ import (
 
 // Publish runs the publisher on an existing Redis.
 func Publish(ctx context.Context, env Env) error {
-	role, err := newPublisherRole(env, false)
+	role, err := newPublisherRole(ctx, env, false)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ type publisherRole struct {
 	ended atomic.Bool
 }
 
-func newPublisherRole(env Env, nextPort bool) (*publisherRole, error) {
+func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRole, error) {
 	c := env.Config
 	r := &publisherRole{id: or(c.PublisherID, defaultPublisherID()), rdb: connect(c.Redis), count: newPositionCount(), log: env.Log}
 	ok := false
@@ -61,12 +61,15 @@ func newPublisherRole(env Env, nextPort bool) (*publisherRole, error) {
 
 	var eng *engine.Engine
 	var err error
-	r.in, err = openInputs(c, r.rdb, func() []position.Symbol { return eng.Symbols() }, env.Log)
+	r.in, err = openInputs(ctx, c, r.rdb, func() []position.Symbol { return eng.Symbols() }, env.Log)
 	if err != nil {
 		return nil, err
 	}
 	reg := newRegistry()
 	registerBuild(reg, env.Build)
+	if r.in.stats != nil {
+		registerFeed(reg, r.in.stats)
+	}
 	harvest := kernel.DefaultHarvestParams()
 	harvest.FallbackStopPct = c.FallbackStopPct
 	eng, err = engine.New(engine.Options{

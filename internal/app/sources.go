@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/feed"
+	"quantumharvest/internal/feed/binance"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
 )
@@ -24,6 +27,7 @@ type inputs struct {
 	tap func(feed.Event)
 	// synthetic says in words what on this run is not real; blank where everything is.
 	synthetic string
+	stats     func() binance.Stats // of the exchange's feed; nil where there is none
 	// marketHint says where market data is looked for, to whoever finds none.
 	marketHint string
 }
@@ -39,10 +43,29 @@ func (in *inputs) notice() string {
 // defaultDemoSymbols are watched where the market is generated and nobody named symbols.
 var defaultDemoSymbols = []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 
-func openInputs(c config.Config, rdb redis.UniversalClient, universe func() []position.Symbol, log *slog.Logger) (*inputs, error) {
+func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient, universe func() []position.Symbol, log *slog.Logger) (*inputs, error) {
 	in := &inputs{clock: feed.Wall{}}
 	symbols := c.Symbols
-	switch c.Feed.Kind {
+	kind := c.Feed.Kind
+	if kind == config.FeedAuto {
+		kind = config.FeedBinance
+		if err := reachable(ctx, exchange(c)); err != nil {
+			kind, in.synthetic = config.FeedSynthetic, fmt.Sprintf("the exchange cannot be reached (%v), ", err)
+		}
+	}
+	switch kind {
+	case config.FeedBinance:
+		if len(symbols) == 0 && c.Positions.Kind == config.PositionsDemo {
+			symbols = defaultDemoSymbols
+		}
+		o := exchange(c)
+		o.Universe = func() []position.Symbol { return union(universe(), symbols) }
+		o.HistoryBars, o.Log = c.Window, log
+		src, err := binance.New(o)
+		if err != nil {
+			return nil, fmt.Errorf("binance feed: %w", err)
+		}
+		in.market, in.stats = src, src.Stats
 	case config.FeedSynthetic:
 		if len(symbols) == 0 {
 			symbols = defaultDemoSymbols
@@ -51,7 +74,8 @@ func openInputs(c config.Config, rdb redis.UniversalClient, universe func() []po
 		if err != nil {
 			return nil, fmt.Errorf("synthetic feed: %w", err)
 		}
-		in.market, in.clock, in.synthetic = src, src, "market data is generated (synthetic)"
+		in.market, in.clock = src, src
+		in.synthetic += "market data is generated (synthetic)"
 	case config.FeedFile:
 		files, err := feed.ParseReplayFiles(strings.Join(c.Feed.Files, ","))
 		if err != nil {
@@ -96,6 +120,27 @@ func openInputs(c config.Config, rdb redis.UniversalClient, universe func() []po
 	var err error
 	in.positions, err = openPositions(c, rdb, log)
 	return in, err
+}
+
+// reachTime is how long --feed auto looks for the exchange.
+const reachTime = 3 * time.Second
+
+func exchange(c config.Config) binance.Options {
+	return binance.Options{BaseURL: c.BinanceREST, StreamURL: c.BinanceStreams}
+}
+
+func reachable(ctx context.Context, o binance.Options) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	return binance.Reachable(ctx, o)
+}
+
+// union is a with those of b that it lacks: the feed brings only what it is asked for, and a demonstration opens its
+// positions at the prices of the feed.
+func union(a, b []position.Symbol) []position.Symbol {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // readPrefix is where records of other services are read. A prefix of our own (KEY_PREFIX) moves what we write, so that a

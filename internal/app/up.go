@@ -37,7 +37,7 @@ func Up(ctx context.Context, env Env) error {
 		emb = srv
 		env.Config.Redis = config.Redis{Network: "tcp", Addr: srv.Addr()}
 	}
-	role, err := newPublisherRole(env, true)
+	role, err := newPublisherRole(ctx, env, true)
 	if err != nil {
 		return err
 	}

@@ -272,7 +272,13 @@ func (l *loader) combineFeed() {
 	default:
 		d.Feed = Feed{Kind: FeedRedis}
 	}
-	if d.Feed.Kind == FeedRedis && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
+	if d.Feed.Kind == FeedAuto && !d.Embedded {
+		l.contradict("auto may fall back to a generated market, and that must not reach a Redis of yours by itself; write binance or synthetic", "HARVEST_FEED")
+	}
+	if (d.BinanceREST == "") != (d.BinanceStreams == "") {
+		l.contradict("candles of one place and prices of another do not belong together; set both or neither", "BINANCE_BASE_URL", "BINANCE_STREAM_URL")
+	}
+	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
 		l.contradict("only a replayed or generated feed can run at another speed; choose --feed file:PATH or synthetic, or leave the speed out", "HARVEST_SPEED")
 	}
 	if d.For > 0 && d.Once {

@@ -154,6 +154,8 @@ func TestContradictions(t *testing.T) {
 		{"two passwords", Publish, nil, []string{"REDIS_PASSWORD=hunter2", "REDIS_PASSWORD_FILE=" + pw}, []string{"given twice"}},
 		{"password in URL and file", Publish, nil, []string{"REDIS_URL=redis://:hunter2@h", "REDIS_PASSWORD_FILE=" + pw}, []string{"given twice"}},
 		{"plain URL and CA", Publish, nil, []string{"REDIS_URL=redis://h", "REDIS_TLS_CA_FILE=" + pw}, []string{"rediss://"}},
+		{"auto on a Redis of yours", Publish, []string{"--feed=auto"}, nil, []string{"HARVEST_FEED", "generated market"}},
+		{"half an exchange", Publish, []string{"--feed=binance", "--binance-base-url=http://h"}, nil, []string{"BINANCE_BASE_URL", "BINANCE_STREAM_URL"}},
 		{"synthetic positions and a file", Publish, []string{"--positions=file:" + csv, "--position-source=synthetic"}, nil, []string{"HARVEST_POSITIONS", "POSITION_SOURCE", "different sources"}},
 		{"synthetic market and a feed", Publish, nil, []string{"MARKETSTATE_SOURCE=synthetic", "HARVEST_FEED=redis"}, []string{"different markets"}},
 		{"speed of a live feed", Publish, []string{"--speed=60"}, nil, []string{"HARVEST_SPEED", "only a replayed or generated feed"}},
@@ -193,6 +195,8 @@ func TestSources(t *testing.T) {
 		positions Positions
 		notes     int
 	}{
+		{"live data", Publish, []string{"--feed=binance"}, nil, Feed{Kind: FeedBinance}, Positions{Kind: PositionsAuto}, 0},
+		{"live where possible", Up, []string{"--feed=auto"}, nil, Feed{Kind: FeedAuto}, Positions{Kind: PositionsDemo}, 0},
 		{"a replay that names its symbol", Up, []string{"--feed", "file:BTCUSDT=" + csv}, nil, Feed{FeedFile, []string{"BTCUSDT=" + csv}}, Positions{Kind: PositionsDemo}, 0},
 		{"a replay in up", Up, []string{"--feed", "file:" + csv + ", file:" + js}, nil, Feed{FeedFile, []string{csv, js}}, Positions{Kind: PositionsDemo}, 0},
 		{"redis feed in the embedded one", Up, []string{"--feed", "redis"}, nil, Feed{Kind: FeedRedis}, Positions{Kind: PositionsAuto}, 0},

@@ -45,6 +45,8 @@ const (
 	FeedSynthetic FeedKind = "synthetic" // a generated market
 	FeedRedis     FeedKind = "redis"     // legacy candle keys or ready market states
 	FeedFile      FeedKind = "file"      // recorded candles, replayed
+	FeedBinance   FeedKind = "binance"   // the exchange's public data, live
+	FeedAuto      FeedKind = "auto"      // live where it can be reached within 3 s, else generated
 )
 
 // PositionsKind is where positions come from. The zero value is none.
@@ -128,15 +130,17 @@ type Config struct {
 	EmbeddedPort int
 	Keys         Keys
 
-	Symbols      []position.Symbol // publish only these; empty: every open position
-	StateSymbols []position.Symbol // produce market states for these; empty: for every symbol evaluated
-	Feed         Feed
-	Positions    Positions
-	Speed        float64       // strategy seconds per wall second, > 0
-	Seed         uint64        // of the synthetic market and the demonstration positions
-	For          time.Duration // stop after; 0: run until stopped
-	Once         bool          // one cycle, then stop
-	DataDir      string        // where local state is kept; blank: nowhere
+	Symbols        []position.Symbol // publish only these; empty: every open position
+	StateSymbols   []position.Symbol // produce market states for these; empty: for every symbol evaluated
+	Feed           Feed
+	Positions      Positions
+	BinanceREST    string        // base URL of the exchange's REST interface; blank: its own
+	BinanceStreams string        // base URL of its streams; blank: its own
+	Speed          float64       // strategy seconds per wall second, > 0
+	Seed           uint64        // of the synthetic market and the demonstration positions
+	For            time.Duration // stop after; 0: run until stopped
+	Once           bool          // one cycle, then stop
+	DataDir        string        // where local state is kept; blank: nowhere
 
 	Heartbeat       time.Duration // whole seconds
 	PublishInterval time.Duration

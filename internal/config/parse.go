@@ -261,6 +261,19 @@ func file(field func(*draft) *string) func(*draft, string) error {
 	}
 }
 
+// baseURL takes a URL with one of two schemes, a host and nothing behind them.
+func baseURL(field func(*draft) *string, plain, secure string) func(*draft, string) error {
+	return func(d *draft, text string) error {
+		u, err := url.Parse(text)
+		if err != nil || (u.Scheme != plain && u.Scheme != secure) || u.Host == "" || u.User != nil ||
+			strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("not a base URL; write %s://HOST or %s://HOST:PORT, without a path", secure, plain)
+		}
+		*field(d) = strings.TrimSuffix(text, "/")
+		return nil
+	}
+}
+
 func directory(field func(*draft) *string) func(*draft, string) error {
 	return func(d *draft, text string) error {
 		if info, err := os.Stat(text); err == nil && !info.IsDir() {
@@ -278,11 +291,11 @@ func setFeed(d *draft, text string) error {
 		return err
 	}
 	switch kind := FeedKind(strings.ToLower(text)); kind {
-	case FeedSynthetic, FeedRedis:
+	case FeedSynthetic, FeedRedis, FeedBinance, FeedAuto:
 		d.feed = Feed{Kind: kind}
 		return nil
 	}
-	return errors.New("not a feed; write redis, synthetic or file:PATH[,PATH...]")
+	return errors.New("not a feed; write redis, binance, synthetic, auto or file:PATH[,PATH...]")
 }
 
 func feedFiles(paths string) ([]string, error) {

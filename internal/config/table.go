@@ -89,7 +89,7 @@ func inputSettings() []Setting {
 		{
 			Env: "HARVEST_FEED", Flag: "feed", Arg: "FEED", Roles: engine,
 			DefaultText: "synthetic with the embedded Redis, else redis",
-			Usage:       "candles and prices: redis, synthetic (generated, labelled) or file:PATH[,PATH...] (recorded candles as CSV, replayed)",
+			Usage:       "candles and prices: redis, binance (live public data, no account), synthetic (generated, labelled), auto (binance where it can be reached, else synthetic) or file:PATH[,PATH...] (recorded candles as CSV, replayed)",
 			set:         setFeed,
 		},
 		{
@@ -121,6 +121,18 @@ func inputSettings() []Setting {
 			Env: "MARKETSTATE_WINDOW_SIZE", Flag: "marketstate-window-size", Arg: "N", Default: "300", Roles: engine, Legacy: true,
 			Usage: "closes kept per symbol; the market state needs 257",
 			set:   integer(func(d *draft) *int { return &d.Window }, minWindow, 100_000),
+		},
+		{
+			Env: "BINANCE_BASE_URL", Flag: "binance-base-url", Arg: "URL", Roles: engine,
+			DefaultText: "the exchange's own",
+			Usage:       "REST interface that the binance feed asks, for a proxy or another environment",
+			set:         baseURL(func(d *draft) *string { return &d.BinanceREST }, "http", "https"),
+		},
+		{
+			Env: "BINANCE_STREAM_URL", Flag: "binance-stream-url", Arg: "URL", Roles: engine,
+			DefaultText: "the exchange's own",
+			Usage:       "streams that the binance feed listens to",
+			set:         baseURL(func(d *draft) *string { return &d.BinanceStreams }, "ws", "wss"),
 		},
 		{
 			Env: "HARVEST_SPEED", Flag: "speed", Arg: "N", Default: "1", Roles: engine,

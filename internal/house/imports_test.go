@@ -51,7 +51,7 @@ var may = []struct {
 	{"internal/golden", []string{"kernel"}, "golden cases go through the kernel and nothing else"},
 	{"internal/app", []string{
 		"internal/buildinfo", "internal/config", "internal/embedded", "internal/engine", "internal/exporter",
-		"internal/feed", "internal/listen", "internal/position", "internal/store", "internal/top", "internal/watch", "kernel",
+		"internal/feed", "internal/feed/binance", "internal/listen", "internal/position", "internal/store", "internal/top", "internal/watch", "kernel",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
 	{
 		"cmd/harvest",
