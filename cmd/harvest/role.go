@@ -23,7 +23,9 @@ func newRoleCmd(p process, role config.Role, cmd *cobra.Command, run func(contex
 		for _, n := range notes {
 			log.Warn(n.Text, "setting", n.Setting)
 		}
-		return run(cmd.Context(), app.Env{Config: c, Build: buildinfo.Read(), Out: p.stdout, Log: log})
+		return run(cmd.Context(), app.Env{
+			Config: c, Build: buildinfo.Read(), Out: p.stdout, Log: log, In: p.stdin, Err: p.stderr, Environ: p.environ,
+		})
 	}
 	return cmd
 }

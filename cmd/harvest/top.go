@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"quantumharvest/internal/app"
@@ -16,5 +14,5 @@ func newTopCmd(p process) *cobra.Command {
 		Long: "top attaches to any running system through its Redis and shows every proposal with its ages, reasons and writer.\n" +
 			"On a terminal it is live (? lists the keys); elsewhere it prints the table once.",
 		Example: "  harvest top --redis redis://127.0.0.1:6379/0\n  harvest top --json | jq -r 'select(.status != \"fresh\") | .symbol'",
-	}, func(ctx context.Context, env app.Env) error { return app.Top(ctx, env, p.stdin, p.environ) })
+	}, app.Top)
 }

@@ -282,3 +282,18 @@ func TestTopIntoAFile(t *testing.T) {
 		t.Errorf("without a Redis: exit %d: %s%s", code, out, errs)
 	}
 }
+
+func TestUpInATerminalShowsTheTableAndThenTheSummary(t *testing.T) {
+	t.Parallel()
+	x := openTerminal(t, 100, 30, "harvest up --embedded-redis-port 0 --metrics-port 0 --publisher-port 0")
+	x.await("NOT REAL: synthetic market, demo positions", `~BTCUSDT .* fresh`, `~SOLUSDT .* fresh`, `msg="position opened"`)
+	x.press("q")
+	x.await("ended with 0", `Ran [0-9.]+m?s: [0-9]+ evaluations`, `exporter +http://127`)
+}
+
+func TestUpInATerminalWithPlainLines(t *testing.T) {
+	t.Parallel()
+	x := openTerminal(t, 120, 40, "harvest up --plain --for 2s --embedded-redis-port 0 --metrics-port 0 --publisher-port 0")
+	x.await(`msg="position opened"`, "NOT REAL: market data is generated")
+	x.await("ended with 0", `Ran [0-9.]+m?s`)
+}

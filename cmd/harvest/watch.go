@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/spf13/cobra"
 
 	"quantumharvest/internal/app"
@@ -20,5 +18,5 @@ func newWatchCmd(p process) *cobra.Command {
 			"Without a command every event is printed.",
 		Example: "  harvest watch --exec 'notify-send \"$HARVEST_SYMBOL\" \"$HARVEST_EVENT: $HARVEST_ACTION\"'\n" +
 			"  harvest watch --on action,stale,store_lost --exec 'curl -s --data-binary @- https://example.org/hook'",
-	}, func(ctx context.Context, env app.Env) error { return app.Watch(ctx, env, p.stderr, p.environ) })
+	}, app.Watch)
 }

@@ -32,7 +32,7 @@ func Publish(ctx context.Context, env Env) error {
 	}
 	env.Log.Info("publisher started", "redis", env.Config.Redis, "publisher", role.id, "metrics", role.port.URL()+"/metrics",
 		"market", role.in.market.Name(), "positions", role.in.positions.Name())
-	return role.run(ctx, env, nil)
+	return role.run(ctx, env, nil, nil)
 }
 
 // publisherRole is a publisher with all it needs.
@@ -120,7 +120,7 @@ func (r *publisherRole) close() {
 }
 
 // run runs the publisher and its ports until the end and prints the summary.
-func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server) error {
+func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server, live *view) error {
 	ctx := told
 	if env.Config.For > 0 {
 		var cancel context.CancelFunc
@@ -134,6 +134,12 @@ func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server) e
 	group.Go(func() error { return r.port.Run(gctx) })
 	if exp != nil {
 		group.Go(func() error { return exp.Run(gctx) })
+	}
+	if live != nil {
+		group.Go(func() error {
+			defer stop() // whoever quits the table ends the run
+			return live.run(gctx, env, r, exp.URL())
+		})
 	}
 	group.Go(func() error {
 		defer stop()

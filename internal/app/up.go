@@ -15,14 +15,22 @@ import (
 type Env struct {
 	Config config.Config
 	Build  buildinfo.Info
-	Out    io.Writer // what people read: the banner and the summary
+	Out    io.Writer // what people read: the banner, the summary, tables
 	Log    *slog.Logger
+
+	In      io.Reader // keys, where Out is a terminal
+	Err     io.Writer // where commands that are run write their errors, and the log behind a live table
+	Environ []string  // NAME=value lines: what the terminal can do, and what commands get
 }
 
 // Up runs every role in one process until ctx ends, the configured time is over or a recording has ended, and prints
 // a summary. It returns an error where an open position never got a proposal.
 func Up(ctx context.Context, env Env) error {
 	c := env.Config
+	live := newView(env)
+	if live != nil {
+		env.Log = live.logger(c.LogLevel)
+	}
 	var emb *embedded.Server
 	if c.Embedded {
 		srv, err := embedded.Start(embedded.Options{Addr: hostPort("127.0.0.1", c.EmbeddedPort), Dir: c.DataDir, Log: env.Log})
@@ -47,5 +55,5 @@ func Up(ctx context.Context, env Env) error {
 		return err
 	}
 	banner(env, emb, role, exp)
-	return role.run(ctx, env, exp)
+	return role.run(ctx, env, exp, live)
 }

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"io"
 
 	"golang.org/x/sync/errgroup"
 
@@ -11,8 +10,8 @@ import (
 )
 
 // Watch tells people of what changes in a Redis until ctx ends: by a command on every event, or where there is none by
-// printing it. environ is what the command gets beside the event, errs takes what it writes to its standard error.
-func Watch(ctx context.Context, env Env, errs io.Writer, environ []string) error {
+// printing it.
+func Watch(ctx context.Context, env Env) error {
 	c := env.Config
 	st := store.New(connect(c.Redis), storeKeys(c))
 	defer st.Close()
@@ -26,7 +25,7 @@ func Watch(ctx context.Context, env Env, errs io.Writer, environ []string) error
 		return watch.Run(ctx, o)
 	}
 	commands, err := watch.NewCommands(watch.CommandOptions{
-		Command: c.WatchExec, Timeout: c.WatchTimeout, Parallel: c.WatchParallel, Environ: environ, Out: env.Out, Err: errs, Log: env.Log,
+		Command: c.WatchExec, Timeout: c.WatchTimeout, Parallel: c.WatchParallel, Environ: env.Environ, Out: env.Out, Err: env.Err, Log: env.Log,
 	})
 	if err != nil {
 		return err

@@ -167,6 +167,7 @@ type Config struct {
 	WatchParallel int           // commands at a time
 	JSON          bool          // print objects, not a table or lines
 
+	Plain     bool // log lines on a terminal, too, in place of the live table
 	LogLevel  slog.Level
 	LogFormat LogFormat
 }

@@ -356,6 +356,11 @@ func runSettings() []Setting {
 			set:         directory(func(d *draft) *string { return &d.DataDir }),
 		},
 		{
+			Env: "HARVEST_PLAIN", Flag: "plain", Default: "false", Roles: []Role{Up},
+			Usage: "log lines on a terminal, too, in place of the live table",
+			set:   boolean(func(d *draft) *bool { return &d.Plain }),
+		},
+		{
 			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: everyone, Legacy: true,
 			Usage: "DEBUG, INFO, WARNING or ERROR",
 			set:   setLogLevel,
