@@ -41,7 +41,7 @@ type PositionFile struct {
 	content []byte
 	known   bool // content was read, and makes sense as a whole
 	result  filePositions
-	said    time.Time // when the current outage was last reported; zero: there is none
+	away    outage
 }
 
 // filePositions is what a file says.
@@ -102,16 +102,10 @@ func (f *PositionFile) poll(sink Sink) {
 		}
 		f.defects.set(f.opts.Path, "", flaws, at, sink)
 		f.defects.repeat(at, sink)
-		if f.said.IsZero() || at.Sub(f.said) >= redisOutageRepeat || at.Before(f.said) {
-			f.said = at
-			sink(Outage{Source: positionFileName, Err: fmt.Errorf("read position file: %w", err), At: at})
-		}
+		f.away.note(positionFileName, fmt.Errorf("read position file: %w", err), at, f.opts.Log, sink)
 		return
 	}
-	if !f.said.IsZero() {
-		f.opts.Log.Info("positions can be read again", "source", positionFileName, "path", f.opts.Path)
-	}
-	f.said = time.Time{}
+	f.away.note(positionFileName, nil, at, f.opts.Log, sink)
 	for key := range f.defects.standing {
 		if _, still := f.result.flaws[key]; !still {
 			f.defects.set(key, "", nil, at, sink)

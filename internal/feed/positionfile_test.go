@@ -152,7 +152,7 @@ func TestPositionFileOutage(t *testing.T) {
 		"[{\"entry_price\":NaN}]":        "line 1",
 		strings.Repeat(" ", positionFileBytes) + "[]": "larger than",
 	} {
-		g.source.said = time.Time{}
+		g.source.away = outage{}
 		g.poll(content)
 		if g.snap != nil || len(g.outages) != 1 || !strings.Contains(g.outages[0].Err.Error(), place) {
 			t.Errorf("%.30q: snapshot %+v, outages %v; want one at %s", content, g.snap, g.outages, place)
@@ -166,7 +166,7 @@ func TestPositionFileOutage(t *testing.T) {
 		}
 	}
 	for want, path := range map[string]string{"folder": t.TempDir(), "no regular file": pipe(t)} {
-		g.source.opts.Path, g.source.said = path, time.Time{}
+		g.source.opts.Path, g.source.away = path, outage{}
 		g.again()
 		if g.snap != nil || len(g.outages) != 1 || !strings.Contains(g.outages[0].Err.Error(), want) {
 			t.Errorf("%s: snapshot %+v, outages %v", want, g.snap, g.outages)

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/position"
@@ -91,7 +90,7 @@ type RedisPositions struct {
 	outages int       // survived so far: part of the instance where there is no run id
 	noRunID bool      // said already
 	noneAt  time.Time // when it was last said that there are no positions
-	said    time.Time // when the current outage was last reported; zero: there is none
+	away    outage
 }
 
 // positionHash is one symbol's own hash.
@@ -185,50 +184,20 @@ func (p *RedisPositions) Name() string { return p.name }
 // Run polls until ctx ends. While Redis is away it reports an Outage, at first and then every ten seconds, backs off to
 // two seconds, and goes on by itself.
 func (p *RedisPositions) Run(ctx context.Context, sink Sink) error {
-	retry := backoff.NewExponentialBackOff()
-	// A quarter of jitter on top of the largest interval is the longest wait.
-	retry.InitialInterval, retry.RandomizationFactor = redisRetryMost/20, 0.25
-	retry.MaxInterval = time.Duration(float64(redisRetryMost) / (1 + retry.RandomizationFactor))
-	retry.Reset()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		err := p.poll(ctx, sink)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil:
-			retry.Reset()
-			timer.Reset(p.opts.Poll)
-		default:
-			timer.Reset(retry.NextBackOff())
-		}
-	}
+	return pollLoop(ctx, p.opts.Poll, func(ctx context.Context) error { return p.poll(ctx, sink) })
 }
 
 // poll reads once and reports an outage.
 func (p *RedisPositions) poll(ctx context.Context, sink Sink) error {
 	err := p.read(ctx, sink)
-	now := p.opts.Now()
-	switch {
-	case ctx.Err() != nil:
-	case err == nil:
-		if !p.said.IsZero() {
-			p.opts.Log.Info("positions can be read again", "source", p.name)
-		}
-		p.said = time.Time{}
-	default:
-		p.outages++
-		if p.said.IsZero() || now.Sub(p.said) >= redisOutageRepeat || now.Before(p.said) {
-			p.said = now
-			sink(Outage{Source: p.name, Err: fmt.Errorf("read positions from redis: %w", err), At: now})
-		}
+	if ctx.Err() != nil {
+		return err
 	}
+	if err != nil {
+		p.outages++
+		err = fmt.Errorf("read positions from redis: %w", err)
+	}
+	p.away.note(p.name, err, p.opts.Now(), p.opts.Log, sink)
 	return err
 }
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/position"
@@ -16,10 +15,6 @@ import (
 
 const (
 	redisMarketName = "redis"
-	// redisOutageRepeat is how often an outage that lasts is reported again.
-	redisOutageRepeat = 10 * time.Second
-	// redisRetryMost is the longest wait before Redis is asked again.
-	redisRetryMost = 2 * time.Second
 	// futureTolerance is how far a stamp may lie ahead of our clock: clocks differ. Within it, it counts as now.
 	futureTolerance = time.Minute
 	// readyFresh is the age up to which a ready market state is evidence that somebody writes it: ten of the legacy
@@ -168,42 +163,21 @@ func (*RedisMarket) Name() string { return redisMarketName }
 // Run polls until ctx ends. While Redis is away it reports an Outage, at first and then every ten seconds, backs off to
 // two seconds, and goes on by itself; afterwards everything is read in full.
 func (m *RedisMarket) Run(ctx context.Context, sink Sink) error {
-	retry := backoff.NewExponentialBackOff()
-	// A quarter of jitter on top of the largest interval is the longest wait.
-	retry.InitialInterval, retry.RandomizationFactor = redisRetryMost/20, 0.25
-	retry.MaxInterval = time.Duration(float64(redisRetryMost) / (1 + retry.RandomizationFactor))
-	retry.Reset()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var said time.Time // of the current outage
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
+	var away outage
+	return pollLoop(ctx, m.opts.Poll, func(ctx context.Context) error {
 		err := m.poll(ctx, sink)
 		if ctx.Err() != nil {
-			return nil
+			return err
 		}
-		if err == nil {
-			if !said.IsZero() {
-				m.opts.Log.Info("market input can be read again", "source", redisMarketName)
+		if err != nil {
+			for _, s := range m.symbols {
+				s.candles.fresh = false
 			}
-			said = time.Time{}
-			retry.Reset()
-			timer.Reset(m.opts.Poll)
-			continue
+			err = fmt.Errorf("read market input from redis: %w", err)
 		}
-		for _, s := range m.symbols {
-			s.candles.fresh = false
-		}
-		if now := m.opts.Now(); said.IsZero() || now.Sub(said) >= redisOutageRepeat || now.Before(said) {
-			said = now
-			sink(Outage{Source: redisMarketName, Err: fmt.Errorf("read market input from redis: %w", err), At: now})
-		}
-		timer.Reset(retry.NextBackOff())
-	}
+		away.note(redisMarketName, err, m.opts.Now(), m.opts.Log, sink)
+		return err
+	})
 }
 
 // redisReplies are the answers to the first round trip for one symbol.
