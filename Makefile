@@ -15,6 +15,7 @@ WITH_TOOLS  := PATH="$(CURDIR)/.tools/bin:$$PATH"
 PKG         ?= ./...
 RUN         ?= .
 FUZZTIME    ?= 5000x
+SOAK        ?= 10m
 BENCH       ?= .
 BENCH_COUNT ?= 1
 
@@ -49,6 +50,10 @@ compiler:
 long: tools ## the long suites (soaks, full vectors, short fuzzing), without the race detector
 	$(WITH_TOOLS) HARVEST_LONG=1 $(GO) test -timeout 30m -run '$(RUN)' $(PKG)
 	GO="$(GO)" tools/fuzz.sh $(FUZZTIME) $(PKG)
+
+.PHONY: soak
+soak: ## the live feed on a stand-in exchange with random faults (SOAK=10m)
+	HARVEST_SOAK=$(SOAK) $(GO) test -count 1 -timeout 90m -run '^TestSoak$$' -v ./internal/feed/binance
 
 .PHONY: bench
 bench: tools ## benchmarks; BENCH_COUNT=10 and benchstat compare two trees

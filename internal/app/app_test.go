@@ -451,3 +451,36 @@ func TestPublishOnceFailsWhereAPositionIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAnInstanceBesideAnotherTouchesNothingOfIt(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"another prefix for everything":    {"--key-prefix=beside:"},
+		"another prefix for the proposals": {"--harvest-prefix=beside:harvest:proposal:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := realserver.Redis(t)
+			c := dial(t, srv.Addr())
+			seed(t, c, "BTCUSDT")
+			before := c.Keys(t.Context(), "quantum:*").Val()
+			start(t, config.Publish, app.Publish, append([]string{"--redis=" + srv.URL(), "--enable-stream"}, args...)...)
+			eventually(t, 30*time.Second, func() error {
+				if c.HGet(t.Context(), "beside:harvest:proposal:BTCUSDT", "last_update_epoch").Val() == "" {
+					return fmt.Errorf("nothing is published")
+				}
+				return nil
+			})
+			c.HSet(t.Context(), "quantum:state:positions:BTCUSDT", "quantity", "0") // a closing record, too
+			eventually(t, 30*time.Second, func() error {
+				if c.Exists(t.Context(), "beside:harvest:proposal:BTCUSDT").Val() != 0 {
+					return fmt.Errorf("the position is still there")
+				}
+				return nil
+			})
+			if after := c.Keys(t.Context(), "quantum:*").Val(); len(after) != len(before) {
+				t.Errorf("keys of the first instance: %v before, %v after", before, after)
+			}
+		})
+	}
+}

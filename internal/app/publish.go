@@ -77,12 +77,16 @@ func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRo
 		ProduceEvery: c.StateInterval, Window: c.Window,
 		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvest,
 		Gate:    kernel.GateParams{ChangeEpsPct: c.ChangeEps, MaxPublishAgeSec: c.MaxPublishAge.Seconds()},
-		Symbols: c.Symbols, StateSymbols: c.StateSymbols, Publisher: r.id, MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
+		Symbols: c.Symbols, StateSymbols: c.StateSymbols, NoProducing: !ownsProducedKeys(c), Publisher: r.id, MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
 		DemoPositions: c.Positions.Kind == config.PositionsDemo,
 		Log:           env.Log, Metrics: engine.NewMetrics(reg),
 	})
 	if err != nil {
 		return nil, err
+	}
+	if !ownsProducedKeys(c) {
+		env.Log.Info("market states and stops are not written: only the proposals have a prefix of this instance",
+			"harvest_prefix", c.Keys.Harvest, "hint", "KEY_PREFIX moves everything that is written")
 	}
 	r.pub = &publisher{
 		engine: eng, store: r.store, log: env.Log, met: newPublisherMetrics(reg), symbols: c.Symbols,

@@ -3,6 +3,7 @@ package app
 import (
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -30,6 +31,15 @@ func storeKeys(c config.Config) store.Keys {
 		Prefix: c.Keys.Prefix, Harvest: c.Keys.Harvest, MarketState: c.Keys.MarketState, Risk: c.Keys.RiskProposal,
 		StreamName: c.Keys.Stream,
 	})
+}
+
+// ownsProducedKeys tells whether the keys of produced market states and stops are this instance's own, like those of its
+// proposals. Where only the proposals were moved (HARVEST_PREFIX), or everything but the records (KEY_PREFIX beside a
+// named MARKETSTATE_PREFIX), a second instance would write what belongs to the first.
+func ownsProducedKeys(c config.Config) bool {
+	k := c.Keys
+	return k.Harvest == k.Prefix+"harvest:proposal:" &&
+		strings.HasPrefix(k.MarketState, k.Prefix) && strings.HasPrefix(k.RiskProposal, k.Prefix)
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

@@ -123,7 +123,7 @@ func (e *Engine) extremes(s *symbol) (peak, trough float64) {
 func (e *Engine) produce(s *symbol, b *store.Batch, now time.Time) {
 	m := &s.market
 	wanted := m.produces || (len(e.opts.StateSymbols) == 0 && s.open && s.covered)
-	if !wanted || m.consumed || now.Sub(m.producedAt) < e.opts.ProduceEvery || now.Sub(m.at) > e.opts.MarketStale {
+	if !wanted || e.opts.NoProducing || m.consumed || now.Sub(m.producedAt) < e.opts.ProduceEvery || now.Sub(m.at) > e.opts.MarketStale {
 		return
 	}
 	e.refreshState(s)

@@ -420,3 +420,22 @@ func TestQuotesValueThePositionNotTheLastTrade(t *testing.T) {
 		t.Errorf("valued at %v after the quotes stopped, want the last trade", p.Current)
 	}
 }
+
+func TestStopsAreNeverOurOwnBesideAConsumedMarketState(t *testing.T) {
+	d := newDesk(t)
+	st := kernel.MarketState{Sigma: 0.001, TS: 0.2, PTrend: 0.4, PMR: 0.3, PChop: 0.3}
+	rec := d.long(btc, 100, 101)
+	look := func() store.Proposal {
+		d.eng.Offer(feed.State{Symbol: btc, State: st, At: d.now})
+		d.seconds(1, false, rec)
+		return d.whole(btc)
+	}
+	if p := look(); p.RiskUnit != 2 {
+		t.Errorf("risk unit %v without a stop proposal, want the fallback of 2 %%", p.RiskUnit)
+	}
+	d.eng.Offer(feed.Stops{Symbol: btc, StopDistPct: 0.03, ProposedSL: 97, At: d.now})
+	d.client.Del(context.Background(), btcKey)
+	if p := look(); p.RiskUnit != 3 {
+		t.Errorf("risk unit %v with a stop proposal of 3 %%", p.RiskUnit)
+	}
+}

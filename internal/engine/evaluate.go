@@ -71,10 +71,11 @@ func (e *Engine) advise(s *symbol, p *position.Position) (store.InputState, stri
 	if why != "" {
 		return store.InputStaleMarket, why
 	}
-	stopDist := 0.0
-	if s.market.haveStops && e.now.Sub(s.market.stops.At) <= e.opts.MarketStale {
+	stopDist := 0.0 // none known: the harvest kernel falls back (FALLBACK_STOP_PCT)
+	switch {
+	case s.market.haveStops && e.now.Sub(s.market.stops.At) <= e.opts.MarketStale:
 		stopDist = s.market.stops.StopDistPct
-	} else {
+	case !s.market.consumed: // market state and stops come from one hand: ours, or another service's
 		stops, err := kernel.Stops(kp, s.market.state, e.opts.Stops)
 		if err != nil {
 			return e.kernelRefused(s, "stops", err)

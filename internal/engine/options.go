@@ -27,6 +27,7 @@ type Options struct {
 
 	Symbols      []position.Symbol // only these are published; empty: every open position
 	StateSymbols []position.Symbol // market states are produced for these, open or not; empty: for open positions
+	NoProducing  bool              // write no market states and stops at all
 	Publisher    string            // id of this writer, carried in everything it writes
 	MarketSource string            // label of the market source: "synthetic", "replay", "redis", ...
 	MarketHint   string            // where market data is looked for, for messages; blank or begins with a separator

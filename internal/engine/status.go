@@ -141,6 +141,7 @@ func (e *Engine) reportCycle(now time.Time) {
 	c := cycleCounts{e.counts.evaluations, e.counts.publishes, e.counts.beats, e.counts.limited, e.counts.refusals}
 	l := e.lastCycle
 	e.lastCycle = c
+	e.Snapshot(now)
 	st := e.Status()
 	e.opts.Log.Info("=== Harvest Proposal Publish Cycle ===",
 		"open", st.Open, "advised", st.Advised, "uncovered", st.Uncovered,

@@ -326,7 +326,7 @@ func (p *RedisPositions) sayNone(t positionTally, now time.Time) {
 			keys = append(keys, p.opts.Key+":<SYMBOL>", p.opts.Key)
 		}
 	}
-	p.opts.Log.Warn("no open position found: nothing to watch over", "sources", t.tried, "keys", keys,
+	p.opts.Log.Warn("no open position found in any source", "sources", t.tried, "keys", keys,
 		"refused_records", t.refused,
 		"hint", "positions are never made up; demonstration positions: --positions demo or POSITION_SOURCE=synthetic")
 }

@@ -84,6 +84,9 @@ func (p *RedisPositions) takeHashes(r *positionReplies, at time.Time, sink Sink)
 	}
 	json, readable := p.takeJSON(r.json, own, &snap, sink)
 	if len(own)+len(json) > 0 {
+		if !p.seen && p.opts.Mode == PositionsAuto {
+			p.opts.Log.Info("positions are read from hashes; the execution stream no longer counts", "stream", p.opts.StreamKey)
+		}
 		p.seen = true
 	}
 

@@ -71,7 +71,6 @@ func (p *plan) argsOf(c *call) []any { return p.args[c.from:c.to:c.to] }
 var (
 	evalsha    any = "evalsha"
 	keyCounts      = [...]any{"0", "1", "2", "3"}
-	wholeHash  any = strconv.Itoa(len(fields))
 	fieldNames     = func() (names [len(fields)]any) {
 		for i := range fields {
 			names[i] = fields[i].name
@@ -199,7 +198,6 @@ func (p *plan) beat(b *Beat, res *Result) {
 	p.joined(p.s.keys.harvest, string(b.Symbol))
 	p.whole(b.Revision)
 	p.whole(fence)
-	p.args = append(p.args, wholeHash)
 	q := &p.moved
 	q.LastUpdate, q.MarketAt, q.PositionAt, q.ValidUntil = b.LastUpdate, b.MarketAt, b.PositionAt, b.ValidUntil
 	q.InputState, q.Peak, q.Trough = b.InputState, b.Peak, b.Trough

@@ -3,6 +3,8 @@ package store
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -69,16 +71,38 @@ if alien or note ~= '' then return {'done', text, alien and 1 or 0, note} end
 return revision
 `)
 
-// beatScript moves the clocks of a hash that is whole and ours. ARGV: 1 believed revision, 2 fence, 3 number of
-// fields of a whole hash, then name-value pairs. Answers 1, or a list with the reason.
-var beatScript = newScript("beat", luaHeld+`
-if alien then return {'missing'} end
-`+luaFenced+`
-local n = redis.call('HLEN', KEYS[1])
-if n == 0 then return {'missing'} end
-if n < tonumber(ARGV[3]) then return {'incomplete'} end
+// luaWholeHash reads every field of the schema, those of luaHeld first, and counts the ones that are not there. Counting
+// the fields of the hash would not do: one that somebody added would make up for one that somebody took.
+var luaWholeHash = func() string {
+	names := []string{"'fence'", "'revision'", "'publisher'", "'valid_until_epoch'", "'episode'"}
+	for _, f := range fields {
+		if quoted := "'" + f.name + "'"; !slices.Contains(names, quoted) {
+			names = append(names, quoted)
+		}
+	}
+	return luaWhole + `
+local held = redis.pcall('HMGET', KEYS[1], ` + strings.Join(names, ", ") + `)
+if held.err then
+  if string.find(held.err, 'WRONGTYPE', 1, true) then return {'missing'} end
+  return held
+end
+local absent = 0
+for i = 1, ` + strconv.Itoa(len(names)) + ` do
+  if not held[i] then absent = absent + 1 end
+end
+local fence = whole(held[1])
+`
+}()
+
+// beatScript moves the clocks of a hash that is whole and ours. ARGV: 1 believed revision, 2 fence, then name-value
+// pairs. Answers 1, or a list with the reason.
+var beatScript = newScript("beat", luaWholeHash+luaFenced+`
+if absent > 0 then
+  if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
+  return {'incomplete'}
+end
 if held[2] ~= ARGV[1] or held[1] ~= ARGV[2] then return {'superseded'} end
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 return 1
 `)
 

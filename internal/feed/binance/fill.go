@@ -267,7 +267,7 @@ func (t *track) takeFill(candles []kline, asked, began time.Time) {
 		case !overtaken && !behind:
 			t.dropOlder(asked)
 			t.openEvent = max(t.openEvent, asked.Add(offset).UnixMilli())
-			t.f.sink(k.Candle)
+			t.revise(k.Candle)
 		}
 	}
 	t.drain()

@@ -105,12 +105,16 @@ func (r *run) stale(ctx context.Context, t *testing.T, bound time.Duration, quie
 	return looks
 }
 
-// Many symbols on a real network, with everything going wrong at random. HARVEST_LONG=1: 200 symbols for ten minutes.
+// Many symbols on a real network, with everything going wrong at random. HARVEST_LONG=1: 200 symbols for a minute;
+// HARVEST_SOAK=10m: for that long (make soak).
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	n, lasts := 16, 6*time.Second
 	if os.Getenv("HARVEST_LONG") != "" {
-		n, lasts = 200, 10*time.Minute
+		n, lasts = 200, time.Minute
+	}
+	if d, err := time.ParseDuration(os.Getenv("HARVEST_SOAK")); err == nil {
+		n, lasts = 200, d
 	}
 	all := symbols(n)
 	quiet := map[position.Symbol]bool{all[0]: true, all[1]: true}

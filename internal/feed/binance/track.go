@@ -35,6 +35,7 @@ type track struct {
 	next      time.Time       // open time of the candle to be closed next
 	recent    []feed.Candle   // the newest that went out as closed
 	openEvent int64           // exchange time of the newest revision of the open candle
+	openAt    time.Time       // input time of the open candle last handed out
 	ahead     map[int64]kline // closed by the stream, while one before them is missing; by open time
 	aheadOpen kline           // the newest open one beyond next
 	gapSince  time.Time       // since when candles wait in ahead
@@ -118,8 +119,18 @@ func (t *track) takeKline(data []byte) {
 		t.f.counts.late.Add(1)
 	default:
 		t.openEvent = k.event
-		t.f.sink(k.Candle)
+		t.revise(k.Candle)
 	}
+}
+
+// revise hands out the candle that is still open. Its time never goes back, although a new measurement of the exchange's
+// clock may move what its stamps mean on ours.
+func (t *track) revise(c feed.Candle) {
+	if c.At.Before(t.openAt) {
+		c.At = t.openAt
+	}
+	t.openAt = c.At
+	t.f.sink(c)
 }
 
 // saw notes the newest state of the newest candle.
@@ -195,7 +206,7 @@ func (t *track) drain() {
 	case open.Equal(t.next):
 		if t.aheadOpen.event > t.openEvent {
 			t.openEvent = t.aheadOpen.event
-			t.f.sink(t.aheadOpen.Candle)
+			t.revise(t.aheadOpen.Candle)
 		}
 		t.aheadOpen = kline{}
 	}

@@ -115,6 +115,9 @@ func beat(h *harness) {
 	refuse("one field gone", store.Incomplete, Beat(p, rev, later.Add(time.Second)))
 	h.do("HDEL", key, "fence", "revision", "publisher")
 	before = h.hash(key)
+	h.do("HSET", key, "junk", "1", "more junk", "2")
+	before = h.hash(key)
+	refuse("one field gone and two of somebody else's there", store.Incomplete, Beat(p, rev, later.Add(time.Second)))
 	refuse("half deleted", store.Incomplete, Beat(p, rev, later.Add(time.Second)))
 
 	h.do("DEL", key)
