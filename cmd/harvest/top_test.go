@@ -286,7 +286,7 @@ func TestTopIntoAFile(t *testing.T) {
 func TestUpInATerminalShowsTheTableAndThenTheSummary(t *testing.T) {
 	t.Parallel()
 	x := openTerminal(t, 100, 30, "harvest up --embedded-redis-port 0 --metrics-port 0 --publisher-port 0")
-	x.await("NOT REAL: synthetic market, demo positions", `~BTCUSDT .* fresh`, `~SOLUSDT .* fresh`, `msg="position opened"`)
+	x.await("NOT REAL: synthetic market, demo positions", `~BTCUSDT .* fresh`, `~SOLUSDT .* fresh`, `level=INFO msg=`)
 	x.press("q")
 	x.await("ended with 0", `Ran [0-9.]+m?s: [0-9]+ evaluations`, `exporter +http://127`)
 }

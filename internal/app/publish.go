@@ -135,6 +135,9 @@ func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server, l
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	group, gctx := errgroup.WithContext(ctx)
+	if live != nil {
+		live.take()
+	}
 	group.Go(func() error { return r.port.Run(gctx) })
 	if exp != nil {
 		group.Go(func() error { return exp.Run(gctx) })

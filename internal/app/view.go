@@ -44,9 +44,12 @@ func (v *view) Write(record []byte) (int, error) {
 	return len(record), nil
 }
 
+// take lets the log go into the table from now on. It comes before anything that logs is started, so that no line is
+// written across the screen.
+func (v *view) take() { v.shown.Store(true) }
+
 // run shows the table until ctx ends or the user quits.
 func (v *view) run(ctx context.Context, env Env, r *publisherRole, metrics string) error {
-	v.shown.Store(true)
 	defer v.shown.Store(false)
 	return top.Run(ctx, top.Options{
 		Reader: r.store, Symbols: env.Config.Symbols, Notices: v.notices, In: env.In, Out: env.Out, Environ: env.Environ,
