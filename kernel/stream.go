@@ -1,17 +1,15 @@
 package kernel
 
-import "strconv"
-
 // Stream is the market state of a series of closes that moves on. It gives the numbers that Estimator.State gives for
 // the closes of its window, bit for bit, at a fraction of the cost: what one candle changes is little, and the rest is
 // kept. Nothing that is kept is a rounded sum that could drift: the medians are found by counting, the order statistics
 // are held in order, and what remains is summed afresh.
 //
-// With windows of up to W points, a candle (Push, State) costs about W steps and as many as there are slopes between
-// the median before and the median after; usually that is a third of W. A revision of the newest close (Revise, State)
-// costs less, because it moves the median less. A changed history (Reset, Correct) costs what Estimator.State costs, at
-// the next State. Where all slopes of a window are the same but for rounding, as in exactly exponential growth, each
-// State computes all of them anew.
+// With windows of up to W points, a new candle (Push, State) costs about W steps and one more for each slope between the
+// median before and the median after: usually a third of W. Another price of the open candle (Revise, State) costs less,
+// because it moves the median less. A changed history (Reset, State) costs what Estimator.State costs. The worst case
+// is W squared: all slopes of a window are computed where they are the same but for rounding, as in exactly exponential
+// growth.
 //
 // A Stream holds about 5.6 kB with the default parameters and does not allocate. It uses the scratch of its Estimator:
 // an Estimator and its streams must not be used by several goroutines at once.
@@ -100,26 +98,6 @@ func (s *Stream) Revise(price float64) error {
 	s.fresh = false
 	if s.ready {
 		s.replace(before)
-	}
-	return nil
-}
-
-// Correct replaces the close that is age candles older than the newest. It refuses what Push refuses, and an age that
-// no close of the window has.
-func (s *Stream) Correct(age int, price float64) error {
-	switch {
-	case age < 0 || age >= s.count:
-		return refuse("age", "must be from 0 to "+strconv.Itoa(s.count-1)+", the oldest close of the window")
-	case age == 0:
-		return s.Revise(price)
-	}
-	y, err := s.e.logPrice(s.count-1-age, price)
-	if err != nil {
-		return err
-	}
-	if age < s.to-s.from {
-		s.room[s.to-1-age] = y
-		s.ready, s.fresh = false, false
 	}
 	return nil
 }

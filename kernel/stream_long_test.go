@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,8 +15,9 @@ import (
 func long() bool { return os.Getenv("HARVEST_LONG") != "" }
 
 // slideThrough pushes closes one after another as a feed does, each candle revised on its way, and compares every state
-// with that of the estimator, and every so many with the specification as it is written.
-func slideThrough(w *twin, m *market, closes []float64, plainEach int) {
+// with that of the estimator, every so many medians with those of all slopes, and a hundredth of these with the
+// specification as it is written.
+func slideThrough(w *twin, m *market, closes []float64, medianEach int) {
 	w.t.Helper()
 	for i, c := range closes {
 		w.push(m.onTick(c * (1 + 1e-4*m.rng.NormFloat64())))
@@ -32,14 +32,49 @@ func slideThrough(w *twin, m *market, closes []float64, plainEach int) {
 			continue
 		}
 		st := w.compare()
-		if i%plainEach == 0 && len(w.closes) >= w.cold.Required() && st != (MarketState{}) {
+		if i%medianEach != 0 || st == (MarketState{}) {
+			continue
+		}
+		w.wantMedians()
+		// Without eps the variance ratio of exact growth is noise over noise, which the plain way rounds otherwise.
+		if i%(100*medianEach) == 0 && w.p.Eps > 0 {
 			wantPlain(w.t, st, w.closes, w.p)
+		}
+	}
+}
+
+// wantMedians fails unless the slopes of the last state are the medians of all slopes, to the last bit.
+func (w *twin) wantMedians() {
+	w.t.Helper()
+	if w.p.Trend.Method != TrendTheilSen {
+		return
+	}
+	for i, n := range w.p.Trend.Windows {
+		if got, want := w.s.e.mu[i], w.cold.slopes.direct(last(w.cold.lp, n)); got != want {
+			w.t.Fatalf("the median slope of %d points is %v, want %v", n, got, want)
 		}
 	}
 }
 
 // TestStreamOnRealBars runs every recorded bar through a stream.
 func TestStreamOnRealBars(t *testing.T) {
+	i := uint64(0)
+	for name, closes := range recordedCloses(t) {
+		i++
+		t.Run(name, func(t *testing.T) {
+			if most := 3000; !long() && len(closes) > most {
+				closes = closes[:most]
+			}
+			w := newTwin(t, DefaultMarketParams(), 300)
+			slideThrough(w, newMarket(i, closes[0], 0.01, false), closes, 1)
+			t.Logf("%d closes, %d states", len(closes), w.states)
+		})
+	}
+}
+
+// recordedCloses reads the recorded bars, and skips where there are none.
+func recordedCloses(t testing.TB) map[string][]float64 {
+	t.Helper()
 	dir := os.Getenv("HARVEST_TEST_DATA")
 	if dir == "" {
 		dir = filepath.Join("..", "shared", "data")
@@ -54,20 +89,14 @@ func TestStreamOnRealBars(t *testing.T) {
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d files of bars in %s, want three or more (%v)", len(files), dir, err)
 	}
-	for i, path := range files {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			closes := readCloses(t, path)
-			if most := 3000; !long() && len(closes) > most {
-				closes = closes[:most]
-			}
-			w := newTwin(t, DefaultMarketParams(), 300)
-			slideThrough(w, newMarket(uint64(i), closes[0], 0.01, false), closes, 50)
-			t.Logf("%d closes, %d states", len(closes), w.states)
-		})
+	closes := map[string][]float64{}
+	for _, path := range files {
+		closes[filepath.Base(path)] = readCloses(t, path)
 	}
+	return closes
 }
 
-func readCloses(t *testing.T, path string) []float64 {
+func readCloses(t testing.TB, path string) []float64 {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -76,7 +105,7 @@ func readCloses(t *testing.T, path string) []float64 {
 	defer f.Close()
 	r := csv.NewReader(f)
 	r.ReuseRecord = true
-	if head, err := r.Read(); err != nil || head[4] != "close" {
+	if head, err := r.Read(); err != nil || len(head) < 5 || head[4] != "close" {
 		t.Fatalf("%s: %v, %v: no file of bars", path, head, err)
 	}
 	var closes []float64
@@ -107,23 +136,21 @@ func TestStreamForHours(t *testing.T) {
 		name        string
 		price, tick float64
 		window      int
-		plainEach   int
 		change      func(*MarketParams)
 	}{
-		{"usual", 60_000, 0.1, 300, 500, nil},
-		{"cents", 1e-5, 1e-9, 300, 500, nil},
-		{"around one", 1, 1e-6, 300, 500, nil},
-		{"coarse ticks", 3, 1, 257, 500, nil},
-		{"unlike windows", 100, 0.01, 300, 500, func(p *MarketParams) {
+		{"usual", 60_000, 0.1, 300, nil},
+		{"cents", 1e-5, 1e-9, 300, nil},
+		{"around one", 1, 1e-6, 300, nil},
+		{"coarse ticks", 3, 1, 257, nil},
+		{"unlike windows", 100, 0.01, 300, func(p *MarketParams) {
 			p.Vol.Window, p.Regime.Window, p.Regime.VRK = 100, 31, 7
 			p.Trend.Windows, p.Trend.Weights = []int{30, 200, 2, 25, 24, 91}, []float64{1, 2, 1, 3, 1, 1}
 		}},
-		{"long windows", 100, 0.01, 1600, 500, func(p *MarketParams) {
+		{"long windows", 100, 0.01, 1600, func(p *MarketParams) {
 			p.Vol.Window, p.Trend.Windows, p.Trend.Weights = 1500, []int{400}, []float64{1}
 		}},
-		{"least squares", 100, 0.01, 300, 50, func(p *MarketParams) { p.Trend.Method = TrendOLS }},
-		// Without eps the variance ratio of exact growth is noise over noise, which the plain way rounds otherwise.
-		{"no eps", 100, 0.01, 300, math.MaxInt, func(p *MarketParams) { p.Eps = 0 }},
+		{"least squares", 100, 0.01, 300, func(p *MarketParams) { p.Trend.Method = TrendOLS }},
+		{"no eps", 100, 0.01, 300, func(p *MarketParams) { p.Eps = 0 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := DefaultMarketParams()
@@ -131,7 +158,7 @@ func TestStreamForHours(t *testing.T) {
 				c.change(&p)
 			}
 			w, m := newTwin(t, p, c.window), newMarket(uint64(i), c.price, c.tick, true)
-			slideThrough(w, m, m.closes(bars), c.plainEach)
+			slideThrough(w, m, m.closes(bars), 10)
 			t.Logf("%d closes, %d states", bars, w.states)
 		})
 	}

@@ -67,12 +67,6 @@ func (w *twin) revise(price float64) {
 	w.closes[len(w.closes)-1] = price
 }
 
-func (w *twin) correct(age int, price float64) {
-	w.t.Helper()
-	w.must(w.s.Correct(age, price))
-	w.closes[len(w.closes)-1-age] = price
-}
-
 func (w *twin) reset(prices []float64) {
 	w.t.Helper()
 	w.must(w.s.Reset(prices))
@@ -122,11 +116,11 @@ func smallParams(t *rapid.T) MarketParams {
 	return p
 }
 
-// play does random things to a stream: candles, revisions, corrections, new histories, with and without a look at the
-// state in between.
+// play does random things to a stream: candles, revisions, late corrections, new histories, with and without a look at
+// the state in between.
 func play(t *rapid.T, w *twin, m *market, steps int) {
 	for range steps {
-		switch rapid.SampledFrom([]string{"push", "push", "push", "many", "revise", "revise", "same", "correct", "reset", "bad"}).Draw(t, "step") {
+		switch rapid.SampledFrom([]string{"push", "push", "push", "many", "revise", "revise", "same", "late", "reset", "bad"}).Draw(t, "step") {
 		case "push":
 			w.push(m.next())
 		case "many":
@@ -141,16 +135,18 @@ func play(t *rapid.T, w *twin, m *market, steps int) {
 			if n := len(w.closes); n > 0 {
 				w.push(w.closes[rapid.IntRange(0, n-1).Draw(t, "of")])
 			}
-		case "correct":
+		case "late": // a correction of a candle that has long closed
 			if n := len(w.closes); n > 0 {
-				w.correct(rapid.IntRange(0, n-1).Draw(t, "age"), m.within())
+				closes := slices.Clone(w.closes)
+				closes[rapid.IntRange(0, n-1).Draw(t, "of")] = m.within()
+				w.reset(closes)
 			}
 		case "reset":
 			w.reset(m.closes(rapid.IntRange(0, 2*w.window).Draw(t, "closes")))
 		case "bad":
 			before := w.s.Len()
 			bad := rapid.SampledFrom([]float64{0, -1, math.NaN(), math.Inf(1)}).Draw(t, "bad")
-			if w.s.Push(bad) == nil || w.s.Revise(bad) == nil || w.s.Correct(before-1, bad) == nil || w.s.Len() != before {
+			if w.s.Push(bad) == nil || w.s.Revise(bad) == nil || w.s.Len() != before {
 				w.t.Fatal("a bad close was taken")
 			}
 		}
@@ -200,18 +196,12 @@ func TestStreamWithFewCloses(t *testing.T) {
 	w := newTwin(t, DefaultMarketParams(), 300)
 	m := newMarket(1, 100, 0.01, false)
 	wantField(t, w.s.Revise(1), "prices")
-	wantField(t, w.s.Correct(0, 1), "age")
 	for range 320 {
 		w.push(m.next())
 		w.compare()
 	}
-	wantField(t, w.s.Correct(-1, 1), "age")
-	wantField(t, w.s.Correct(300, 1), "age")
 	wantField(t, w.s.Push(0), "prices[299]")
 	wantField(t, w.s.Revise(math.NaN()), "prices[299]")
-	wantField(t, w.s.Correct(10, -1), "prices[289]")
-	w.correct(299, m.price) // no window reaches that far
-	w.compare()
 
 	short := newTwin(t, DefaultMarketParams(), 0)
 	for range 300 {
@@ -306,6 +296,45 @@ func TestStreamFollows(t *testing.T) {
 		}
 		if _, ok, err := w.s.State(); !ok || err != nil {
 			t.Fatal(ok, err)
+		}
+	}
+}
+
+// TestStreamDoesNotAllocate slides through an odd market, where no way of computing a median is left out.
+func TestStreamDoesNotAllocate(t *testing.T) {
+	e, err := NewEstimator(DefaultMarketParams())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, m := e.NewStream(300), newMarket(5, 60_000, 0.1, true)
+	history := m.closes(300)
+	for name, call := range map[string]func() error{
+		"Reset":  func() error { return s.Reset(history) },
+		"Push":   func() error { return s.Push(m.next()) },
+		"Revise": func() error { return s.Revise(m.within()) },
+		"Push, Push": func() error {
+			for range 200 {
+				if err := s.Push(m.next()); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		if err := s.Reset(history); err != nil {
+			t.Fatal(err)
+		}
+		// Of several runs the average is rounded down, so all the calls are one run.
+		n := testing.AllocsPerRun(1, func() {
+			for range 1000 {
+				err := call()
+				if _, ok, stateErr := s.State(); err != nil || !ok || stateErr != nil {
+					t.Fatal(name, err, ok, stateErr)
+				}
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s, State: %v allocations in 1000 calls, want none", name, n)
 		}
 	}
 }
