@@ -167,37 +167,6 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[i] + float64((sorted[i+1]-sorted[i])*(h-float64(i)))
 }
 
-// medianSorted is the median of a sorted, non-empty series.
-func medianSorted(s []float64) float64 {
-	n := len(s) / 2
-	if len(s)%2 == 1 {
-		return s[n]
-	}
-	return 0.5 * (s[n-1] + s[n])
-}
-
-// medianDeviation is the median of |x - center| over a sorted series. The largest deviations sit at its two ends, so
-// they are taken off there until the middle is reached.
-func medianDeviation(s []float64, center float64) float64 {
-	lo, hi := 0, len(s)-1
-	var last, previous float64
-	for range len(s) - (len(s)-1)/2 {
-		previous = last
-		below, above := center-s[lo], s[hi]-center
-		if below > above {
-			last = below
-			lo++
-		} else {
-			last = above
-			hi--
-		}
-	}
-	if len(s)%2 == 1 {
-		return last
-	}
-	return 0.5 * (last + previous)
-}
-
 // clippedMedianDeviation is the median of |x - m| over a sorted, non-empty series whose elements are first clipped to
 // the bounds, where m is their median.
 func clippedMedianDeviation(s []float64, low, high float64) float64 {
