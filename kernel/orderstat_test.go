@@ -8,11 +8,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-// series draws log-price-like series of all the shapes that make selection hard: ties, ramps, steps, noise.
-func series(minLen, maxLen int) *rapid.Generator[[]float64] {
+// series draws log-price-like series of the given shapes, or of all that make selection hard: ties, ramps, steps, noise.
+func series(minLen, maxLen int, shapes ...string) *rapid.Generator[[]float64] {
+	if len(shapes) == 0 {
+		shapes = []string{"constant", "ramp", "ticks", "walk", "steps", "last bits", "any"}
+	}
 	return rapid.Custom(func(t *rapid.T) []float64 {
 		n := rapid.IntRange(minLen, maxLen).Draw(t, "n")
-		shape := rapid.SampledFrom([]string{"constant", "ramp", "ticks", "walk", "steps", "last bits", "any"}).Draw(t, "shape")
+		shape := rapid.SampledFrom(shapes).Draw(t, "shape")
 		noise := math.Ldexp(1, rapid.IntRange(-52, -40).Draw(t, "last bit"))
 		seed := rapid.Uint64().Draw(t, "seed")
 		next := func() float64 { // cheap noise in [-1,1): one draw per element would be slow

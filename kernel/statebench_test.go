@@ -109,10 +109,10 @@ func BenchmarkStateRevise(b *testing.B) { newMarket(b, walk(1, 20_000, 0.001)).r
 
 // BenchmarkStateRecorded is the same on recorded bars, and on a market that hardly moves, where many returns are zero.
 func BenchmarkStateRecorded(b *testing.B) {
-	for name, closes := range kernel.RecordedCloses(b) {
+	kernel.RecordedCloses(b, func(name string, closes []float64) {
 		b.Run("next/"+name, func(b *testing.B) { newMarket(b, closes).candles() })
 		b.Run("revise/"+name, func(b *testing.B) { newMarket(b, closes).revisions() })
-	}
+	})
 }
 
 func BenchmarkStateQuiet(b *testing.B) {

@@ -11,7 +11,7 @@ package kernel
 // is W squared: all slopes of a window are computed where they are the same but for rounding, as in exactly exponential
 // growth.
 //
-// A Stream holds about 5.6 kB with the default parameters and does not allocate. It uses the scratch of its Estimator:
+// A Stream holds about 6 kB with the default parameters and does not allocate. It uses the scratch of its Estimator:
 // an Estimator and its streams must not be used by several goroutines at once.
 type Stream struct {
 	e     *Estimator

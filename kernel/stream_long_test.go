@@ -58,22 +58,27 @@ func (w *twin) wantMedians() {
 
 // TestStreamOnRealBars runs every recorded bar through a stream.
 func TestStreamOnRealBars(t *testing.T) {
-	i := uint64(0)
-	for name, closes := range recordedCloses(t) {
-		i++
-		t.Run(name, func(t *testing.T) {
+	for i, f := range recordedCloses(t) {
+		t.Run(f.name, func(t *testing.T) {
+			closes := f.closes
 			if most := 3000; !long() && len(closes) > most {
 				closes = closes[:most]
 			}
 			w := newTwin(t, DefaultMarketParams(), 300)
-			slideThrough(w, newMarket(i, closes[0], 0.01, false), closes, 1)
+			slideThrough(w, newMarket(uint64(i), closes[0], 0.01, false), closes, 1)
 			t.Logf("%d closes, %d states", len(closes), w.states)
 		})
 	}
 }
 
+// recording is the closes of one file of recorded bars.
+type recording struct {
+	name   string
+	closes []float64
+}
+
 // recordedCloses reads the recorded bars, and skips where there are none.
-func recordedCloses(t testing.TB) map[string][]float64 {
+func recordedCloses(t testing.TB) []recording {
 	t.Helper()
 	dir := os.Getenv("HARVEST_TEST_DATA")
 	if dir == "" {
@@ -89,11 +94,11 @@ func recordedCloses(t testing.TB) map[string][]float64 {
 	if err != nil || len(files) < 3 {
 		t.Fatalf("%d files of bars in %s, want three or more (%v)", len(files), dir, err)
 	}
-	closes := map[string][]float64{}
-	for _, path := range files {
-		closes[filepath.Base(path)] = readCloses(t, path)
+	recordings := make([]recording, len(files))
+	for i, path := range files {
+		recordings[i] = recording{filepath.Base(path), readCloses(t, path)}
 	}
-	return closes
+	return recordings
 }
 
 func readCloses(t testing.TB, path string) []float64 {

@@ -22,8 +22,8 @@ func plainInversions(ids []uint16, oldest uint16) int {
 }
 
 // drawWindow draws log prices with the ids of their points; the ids may wrap around.
-func drawWindow(t *rapid.T, minLen, maxLen int) (h heights, oldest uint16) {
-	h.y = series(minLen, maxLen).Draw(t, "y")
+func drawWindow(t *rapid.T, minLen, maxLen int, shapes ...string) (h heights, oldest uint16) {
+	h.y = series(minLen, maxLen, shapes...).Draw(t, "y")
 	h.first = rapid.SampledFrom([]uint16{0, 7, math.MaxUint16 - 10, math.MaxUint16}).Draw(t, "first")
 	return h, h.first
 }
@@ -114,6 +114,42 @@ func (s *sweep) wantCertain(t *rapid.T, h heights, oldest uint16) {
 			}
 		}
 	}
+}
+
+// TestPickIsRightOrRefuses starts lines where they are hardest to count from, on a slope that pairs have, turns them a
+// little, and wants slopes of certain ranks. The same sweep is used throughout, as a stream does.
+func TestPickIsRightOrRefuses(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h, oldest := drawWindow(t, 25, 60, "last bits", "last bits", "ramp", "ticks")
+		n := len(h.y)
+		var sorted []float64
+		for i := range n {
+			for j := i + 1; j < n; j++ {
+				sorted = append(sorted, (h.y[j]-h.y[i])/float64(j-i))
+			}
+		}
+		slices.Sort(sorted)
+		var ts theilSen
+		ts.reserve(n)
+		s := sweep{order: make([]uint16, n)}
+		for range 5 {
+			s.start(h, oldest, rapid.SampledFrom(sorted).Draw(t, "start"), &ts.sweepScratch)
+			s.pitch = (sorted[len(sorted)-1] - sorted[0]) / float64(len(sorted))
+			up := rapid.Bool().Draw(t, "up")
+			p := s.depart(h, oldest, up)
+			for range rapid.IntRange(1, 4).Draw(t, "turns") {
+				ts.turn(&s, h, oldest, &p, rapid.IntRange(1, 40).Draw(t, "slopes"))
+			}
+			from, to := min(p.from, s.below), max(p.from, s.below)
+			for low := from; low < to; low++ {
+				high := min(low+1, to-1)
+				lower, upper, ok := ts.pick(&s, h, oldest, &p, low, high)
+				if ok && (lower != sorted[low] || upper != sorted[high]) {
+					t.Fatalf("slopes %d and %d are %v and %v, want %v and %v", low, high, lower, upper, sorted[low], sorted[high])
+				}
+			}
+		}
+	})
 }
 
 // TestFollowStartsAgain: where a pair of points stood the wrong way round, what a turn has passed is of no use, and the
