@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/position"
+)
+
+// Memory is what a writer must know before it writes for symbols that another one wrote before.
+type Memory struct {
+	Collection
+	// Closed is the last episode of a symbol whose closing record was left.
+	Closed map[position.Symbol]string
+	// Pending are closes of which the hash is gone and the record may not have been left: to be repeated.
+	Pending []Close
+}
+
+// Remember reads the expected symbols together with extra, and what is known of episodes that ended.
+func (s *Store) Remember(ctx context.Context, extra []position.Symbol) (Memory, error) {
+	c, err := s.Collect(ctx, extra)
+	if err != nil {
+		return Memory{}, err
+	}
+	m := Memory{Collection: c, Closed: make(map[position.Symbol]string)}
+	closed, err := s.rdb.HGetAll(ctx, s.keys.closed).Result()
+	m.RoundTrips++
+	if err != nil && stopsAll(err) || err != nil && replied(err) == "" {
+		return Memory{}, s.fault("read the closed episodes", err)
+	}
+	for sym, episode := range closed { // none where the key is of another type: the next close makes it anew
+		m.Closed[position.Symbol(sym)] = episode
+	}
+	if s.perKey {
+		return m, s.pending(ctx, &m)
+	}
+	return m, nil
+}
+
+// pending reads the closing records that still lie beside their hashes.
+func (s *Store) pending(ctx context.Context, m *Memory) error {
+	if len(m.Entries) == 0 {
+		return nil
+	}
+	pipe := s.rdb.Pipeline()
+	records := make([]*redis.MapStringStringCmd, len(m.Entries))
+	for i := range m.Entries {
+		records[i] = pipe.HGetAll(ctx, beside(s.keys.Proposal(m.Entries[i].Symbol)))
+	}
+	if _, err := s.sendAll(ctx, pipe); err != nil {
+		return s.fault("read the pending closes", err)
+	}
+	m.RoundTrips++
+	for i, cmd := range records {
+		hash, err := cmd.Result()
+		if err != nil || hash["event"] != "closed" {
+			continue
+		}
+		c := Close{Symbol: m.Entries[i].Symbol, Episode: hash["episode"], Reason: hash["close_reason"], At: time.Now()}
+		if at, ok := parseEpoch(hash["closed_at_epoch"]); ok {
+			c.At = at
+		}
+		hash["harvest_action"] = hash["last_action"]
+		c.Last, _ = Decode(c.Symbol, hash)
+		m.Pending = append(m.Pending, c)
+	}
+	return nil
+}
