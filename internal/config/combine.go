@@ -267,8 +267,10 @@ func (l *loader) combineFeed() {
 				d.Feed = Feed{Kind: FeedSynthetic}
 			}
 		}
-	case synthetic, d.Embedded:
-		d.Feed = Feed{Kind: FeedSynthetic}
+	case synthetic, d.Embedded && (l.isSet("HARVEST_SPEED") || l.isSet("HARVEST_SEED")):
+		d.Feed = Feed{Kind: FeedSynthetic} // only a generated market has a speed and a seed
+	case d.Embedded:
+		d.Feed = Feed{Kind: FeedAuto}
 	default:
 		d.Feed = Feed{Kind: FeedRedis}
 	}
@@ -278,7 +280,7 @@ func (l *loader) combineFeed() {
 	if (d.BinanceREST == "") != (d.BinanceStreams == "") {
 		l.contradict("candles of one place and prices of another do not belong together; set both or neither", "BINANCE_BASE_URL", "BINANCE_STREAM_URL")
 	}
-	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
+	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance || d.Feed.Kind == FeedAuto) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
 		l.contradict("only a replayed or generated feed can run at another speed; choose --feed file:PATH or synthetic, or leave the speed out", "HARVEST_SPEED")
 	}
 	if d.For > 0 && d.Once {

@@ -153,6 +153,8 @@ type Config struct {
 	Window          int           // closes kept per symbol
 	StreamEnabled   bool
 	PublisherID     string // blank: the composition root makes one
+	Shards          int    // into which the publishers of a prefix divide the symbols
+	LeaseInterval   time.Duration
 
 	PollInterval  time.Duration // at most one log line of the exporter in this time
 	ListenHost    string
