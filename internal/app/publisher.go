@@ -182,6 +182,8 @@ func (p *publisher) ready(context.Context) (bool, string) {
 }
 
 func (p *publisher) askLease(ctx context.Context, ask engine.LeaseAsk) (func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, ask.Patience())
+	defer cancel()
 	ans, err := p.store.AskLease(ctx, ask.LeaseAsk)
 	return func() { p.engine.ConfirmLease(ask, ans, err, time.Now()) }, err
 }

@@ -150,6 +150,7 @@ func (e *Engine) confirmClose(w Work, c store.Close, r store.Result) {
 		e.say("close", s.name, "closing record was not written", "err", r.Err)
 	default:
 		s.closing = s.closing[1:]
+		s.revision = max(s.revision, r.Revision) // an answer to a publish may have been lost
 		e.counts.closes++
 	}
 }

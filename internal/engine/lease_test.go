@@ -435,6 +435,36 @@ func TestAFailureBeforeAClockStepDoesNotSilenceASymbol(t *testing.T) {
 	}
 }
 
+func TestRevisionGoesOnWhereTheNextWriterNeverSawIt(t *testing.T) {
+	d := newDesk(t)
+	d.leave()
+	d.prices[btc], d.prices[eth] = 100, 50
+	rec, other := d.long(btc, 99, 100), d.long(eth, 49, 50)
+	old, young := d.join("old", 0), d.join("young", 0)
+	for range 10 {
+		d.second([]position.Record{rec, other}, old, young)
+		d.client.HDel(context.Background(), btcKey, "sigma") // repaired by a full publish
+		d.second([]position.Record{rec, other}, old, young)
+	}
+	last := d.whole(btc).Revision
+	if last < 5 {
+		t.Fatalf("revision %d after 10 s", last)
+	}
+	for range 3 {
+		d.second([]position.Record{other}, old, young)
+	}
+	for range 8 {
+		d.second([]position.Record{other}, young)
+	}
+	rec.OpenedAt = d.now
+	for range 3 {
+		d.second([]position.Record{rec, other}, young)
+	}
+	if p := d.whole(btc); p.Revision <= last || p.Publisher != "young" {
+		t.Errorf("revision %d of %s after %d", p.Revision, p.Publisher, last)
+	}
+}
+
 func TestStandbyLeavesRecordsToTheHolder(t *testing.T) {
 	d := newDesk(t)
 	d.leave()

@@ -82,16 +82,17 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 }
 
 // recall puts what the store holds of one symbol beside what this process knows of it. A nil entry: nothing, and it is
-// not expected. closed is the episode of the last closing record.
-func (e *Engine) recall(s *symbol, en *store.Entry, closed string) {
-	s.closing = slices.DeleteFunc(s.closing, func(c store.Close) bool { return c.Episode != "" && c.Episode == closed })
+// not expected. closed is what its last closing record was about.
+func (e *Engine) recall(s *symbol, en *store.Entry, closed store.Ended) {
+	s.revision = max(s.revision, closed.Revision)
+	s.closing = slices.DeleteFunc(s.closing, func(c store.Close) bool { return c.Episode != "" && c.Episode == closed.Episode })
 	s.held, s.challenge = held{}, 0
 	s.expect = s.open || s.refused
 	delete(e.unclaimed, s.name)
 	pos, open := e.book.Get(s.name)
 	if en == nil || !en.Found && en.Err == nil {
 		switch {
-		case open && pos.Episode == closed:
+		case open && pos.Episode == closed.Episode:
 			// Another process saw its end. If it is there all the same, the next reading of its source opens it anew.
 			e.book.End(s.name)
 			s.open = false

@@ -33,6 +33,7 @@ type Keeper struct {
 	free  []int // by shard: asks in a row that found it free
 
 	view     store.LeaseView
+	floor    int64  // the highest fence seen: after a failover the server may know of lower ones only
 	known    bool   // the server answered since the start
 	conflict string // layout of others that stands against ours
 	left     bool
@@ -106,10 +107,14 @@ type Ask struct {
 // Sent is when it was asked: what the answer says was so then or later.
 func (a Ask) Sent() time.Time { return a.sent }
 
+// Patience is how long to wait for the answer: long enough for a slow server, and short enough to ask once more before
+// the lease has run out.
+func (a Ask) Patience() time.Duration { return a.TTL * 3 / 4 }
+
 // Ask says what to ask now, at or after Next. What is given up is no longer held from here on.
 func (k *Keeper) Ask(now time.Time) Ask {
 	a := Ask{
-		LeaseAsk: store.LeaseAsk{Holder: k.o.Holder, Layout: k.o.Layout, TTL: k.life(), Take: k.take},
+		LeaseAsk: store.LeaseAsk{Holder: k.o.Holder, Layout: k.o.Layout, TTL: k.life(), Floor: k.floor, Take: k.take},
 		sent:     now,
 	}
 	for _, shard := range k.give {
@@ -146,6 +151,9 @@ func (k *Keeper) Drop(shard int, fence int64) {
 // Answer takes in what the server said to an ask.
 func (k *Keeper) Answer(a Ask, ans store.LeaseAnswer, now time.Time) {
 	k.view, k.known, k.conflict = ans.View, true, ans.Conflict
+	for _, l := range ans.View.Shards {
+		k.floor = max(k.floor, l.Fence)
+	}
 	held := make(map[int]int64, len(ans.Held))
 	for _, t := range ans.Held {
 		held[t.Shard] = t.Fence

@@ -83,7 +83,7 @@ func (s *Store) sendAll(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmde
 // writeBeside does what a script on one key could not: closing records, streams, and symbols out of the expected set
 // where their record is safe.
 func (s *Store) writeBeside(ctx context.Context, b *Batch, w *plan, r *Results) {
-	s.recordCloses(ctx, b, w, r)
+	s.recordCloses(ctx, w, r)
 	s.appendStreams(ctx, w, r)
 	gone := b.Unexpect
 	for i := range r.Closes {
@@ -119,14 +119,13 @@ func withoutSymbol(all []position.Symbol, sym position.Symbol) []position.Symbol
 
 // recordCloses writes the closing records that lie beside their hashes to the stream, once per episode as far as a crash
 // between two steps allows: after one in between, the record is written again rather than lost.
-func (s *Store) recordCloses(ctx context.Context, b *Batch, w *plan, r *Results) {
+func (s *Store) recordCloses(ctx context.Context, w *plan, r *Results) {
 	type record struct {
-		res     *Result
-		close   *Close
-		episode string
-		values  []any
-		last    *redis.StringCmd
-		added   *redis.StringCmd
+		res    *Result
+		ended  Ended
+		values []any
+		last   *redis.StringCmd
+		added  *redis.StringCmd
 	}
 	var todo []*record
 	pipe := s.rdb.Pipeline()
@@ -137,12 +136,9 @@ func (s *Store) recordCloses(ctx context.Context, b *Batch, w *plan, r *Results)
 		}
 		reply, _ := c.cmd.Result()
 		list, _ := reply.([]any)
-		rec := &record{res: c.result, episode: stringAt(list, 4), values: valuesOf(w, c)}
-		for j := range b.Closes {
-			if b.Closes[j].Symbol == c.result.Symbol {
-				rec.close = &b.Closes[j]
-			}
-		}
+		rec := &record{res: c.result, values: valuesOf(w, c)}
+		rec.ended.Episode = stringAt(list, 4)
+		rec.ended.Revision = c.result.Revision
 		rec.last = pipe.HGet(ctx, s.keys.closed, string(rec.res.Symbol))
 		todo = append(todo, rec)
 	}
@@ -164,7 +160,10 @@ func (s *Store) recordCloses(ctx context.Context, b *Batch, w *plan, r *Results)
 			fail(rec, err)
 			continue
 		}
-		if rec.episode == "" || last != rec.episode {
+		before := parseEnded(last)
+		rec.ended.Revision = max(rec.ended.Revision, before.Revision)
+		rec.res.Revision = rec.ended.Revision
+		if rec.ended.Episode == "" || before.Episode != rec.ended.Episode {
 			rec.added = pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.stream, MaxLen: streamLength, Approx: true, Values: rec.values})
 		}
 	}
@@ -183,8 +182,8 @@ func (s *Store) recordCloses(ctx context.Context, b *Batch, w *plan, r *Results)
 				continue
 			}
 		}
-		if rec.episode != "" {
-			pipe.HSet(ctx, s.keys.closed, string(rec.res.Symbol), rec.episode)
+		if rec.ended.Episode != "" {
+			pipe.HSet(ctx, s.keys.closed, string(rec.res.Symbol), rec.ended.text())
 		}
 		pipe.Del(ctx, beside(s.keys.Proposal(rec.res.Symbol)))
 	}

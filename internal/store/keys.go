@@ -30,8 +30,8 @@ type Keys struct {
 	harvest, marketState, risk       string // prefixes
 	stream, marketStream, riskStream string
 	expected                         string // set of the symbols that must have a proposal
-	// closed is the hash that remembers, per symbol, the last episode whose closing record was left: a repeated close
-	// leaves no second one. It grows by one field per symbol ever traded.
+	// closed is the hash that remembers, per symbol, the last episode whose closing record was left and the revision it
+	// had come to: a repeated close leaves no second record. It grows by one field per symbol ever traded.
 	closed string
 	lease  string // hash that says who may write
 	// kind marks the produced records of this instance (market states, stops) in their publisher field.

@@ -2,7 +2,8 @@ package store
 
 import (
 	"context"
-	"time"
+	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -13,9 +14,28 @@ import (
 type Memory struct {
 	Collection
 	// Closed is the last episode of a symbol whose closing record was left.
-	Closed map[position.Symbol]string
+	Closed map[position.Symbol]Ended
 	// Pending are closes of which the hash is gone and the record may not have been left: to be repeated.
 	Pending []Close
+}
+
+// Ended is an episode that is over, and the revision that the key of its proposal had come to: the next one goes on from
+// there.
+type Ended struct {
+	Episode  string
+	Revision int64
+}
+
+func (e Ended) text() string { return e.Episode + " " + strconv.FormatInt(e.Revision, 10) }
+
+func parseEnded(text string) Ended {
+	i := strings.LastIndexByte(text, ' ')
+	if i < 0 {
+		return Ended{}
+	}
+	e := Ended{Episode: text[:i]}
+	e.Revision, _ = parseCount(text[i+1:])
+	return e
 }
 
 // Remember reads the expected symbols together with extra, and what is known of episodes that ended.
@@ -24,14 +44,14 @@ func (s *Store) Remember(ctx context.Context, extra []position.Symbol) (Memory, 
 	if err != nil {
 		return Memory{}, err
 	}
-	m := Memory{Collection: c, Closed: make(map[position.Symbol]string)}
+	m := Memory{Collection: c, Closed: make(map[position.Symbol]Ended)}
 	closed, err := s.rdb.HGetAll(ctx, s.keys.closed).Result()
 	m.RoundTrips++
 	if err != nil && stopsAll(err) || err != nil && replied(err) == "" {
 		return Memory{}, s.fault("read the closed episodes", err)
 	}
-	for sym, episode := range closed { // none where the key is of another type: the next close makes it anew
-		m.Closed[position.Symbol(sym)] = episode
+	for sym, text := range closed { // none where the key is of another type: the next close makes it anew
+		m.Closed[position.Symbol(sym)] = parseEnded(text)
 	}
 	if s.perKey {
 		return m, s.pending(ctx, &m)
@@ -58,7 +78,7 @@ func (s *Store) pending(ctx context.Context, m *Memory) error {
 		if err != nil || hash["event"] != "closed" {
 			continue
 		}
-		c := Close{Symbol: m.Entries[i].Symbol, Episode: hash["episode"], Reason: hash["close_reason"], At: time.Now()}
+		c := Close{Symbol: m.Entries[i].Symbol, Episode: hash["episode"], Reason: hash["close_reason"]}
 		if at, ok := parseEpoch(hash["closed_at_epoch"]); ok {
 			c.At = at
 		}

@@ -92,7 +92,7 @@ const (
 type Result struct {
 	Symbol   position.Symbol
 	Outcome  Outcome
-	Revision int64    // after a publish: the revision written
+	Revision int64    // after a publish: the revision written; after a close: the one that the key had come to
 	Repaired bool     // a publish or close replaced a key of the wrong type
 	FencedBy FencedBy // with Fenced; with Unleased the holder of the lease and its fence
 	Err      error    // with Failed

@@ -145,12 +145,14 @@ if type(last) == 'table' and last.err then
   redis.call('DEL', KEYS[4])
   last = false
 end
-if episode == '' or last ~= episode then
+local before, revision = string.match(last or '', '^(.*) (%d+)$')
+revision = math.max(whole(revision), whole(held[2]))
+if episode == '' or before ~= episode then
   local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', unpack(ARGV, 7))
   if type(added) == 'table' and added.err then note = added.err end
-  if episode ~= '' then redis.call('HSET', KEYS[4], ARGV[6], episode) end
+  if episode ~= '' then redis.call('HSET', KEYS[4], ARGV[6], episode .. ' ' .. string.format('%.0f', revision)) end
 end
-return {other and 'other_episode' or 'done', '0', alien and 1 or 0, note}
+return {other and 'other_episode' or 'done', string.format('%.0f', revision), alien and 1 or 0, note}
 `)
 
 // endScript is closeScript where stream and memory lie in other slots of a Cluster: it deletes the hash and puts the record
@@ -159,7 +161,7 @@ var endScript = newScript("close", luaEnd+`
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(ARGV, 7))
 redis.call('HSET', KEYS[2], 'episode', episode)
-return {other and 'other_episode' or 'done', '0', alien and 1 or 0, '', episode}
+return {other and 'other_episode' or 'done', string.format('%.0f', whole(held[2])), alien and 1 or 0, '', episode}
 `)
 
 // produceScript replaces a record that this instance produces beside other services. KEYS: 1 record, 2 lease, 3 stream.

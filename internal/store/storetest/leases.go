@@ -268,9 +268,11 @@ func leaseGuards(h *harness) {
 func memory(h *harness) {
 	p := Proposal(btc, 1)
 	h.published(p)
+	rev := h.published(p)
 	h.write(store.Batch{
 		Expect: []position.Symbol{btc, "ETHUSDT"},
 		Closes: []store.Close{
+			{Symbol: btc, Episode: p.Episode, Fence: p.Fence, At: noon},
 			{Symbol: "SOLUSDT", Episode: "sol-1", At: noon}, {Symbol: "ETHUSDT", Episode: "eth-1", At: noon}, {Symbol: "ETHUSDT", Episode: "eth-2", At: noon},
 		},
 	})
@@ -278,8 +280,11 @@ func memory(h *harness) {
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.equal("closed", m.Closed, map[position.Symbol]string{"SOLUSDT": "sol-1", "ETHUSDT": "eth-2"})
-	if len(m.Entries) != 3 || !m.Entries[0].Found || m.Entries[1].Found {
+	h.equal("closed", m.Closed, map[position.Symbol]store.Ended{
+		"BTCUSDT": {Episode: p.Episode, Revision: rev}, "SOLUSDT": {Episode: "sol-1"}, "ETHUSDT": {Episode: "eth-2"},
+	})
+	rev = h.published(p)
+	if rev != 1 || len(m.Entries) != 3 || m.Entries[0].Found || m.Entries[1].Found {
 		h.Errorf("entries %+v", m.Entries)
 	}
 	h.do("DEL", "quantum:harvest:closed")
