@@ -45,6 +45,7 @@ func (e *Engine) ConfirmLease(ask LeaseAsk, ans store.LeaseAnswer, err error, no
 	e.keepTime(now)
 	if err != nil {
 		e.counts.storeErrors++
+		e.keeper.Failed()
 		e.met.leases.WithLabelValues(leaseError).Inc()
 		return
 	}

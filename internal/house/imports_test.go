@@ -23,9 +23,10 @@ var may = []struct {
 		"a source checks what comes in and pushes events; what is computed from them is none of its business",
 	},
 	{"internal/store", []string{"internal/position", "kernel"}, "the store is the wire contract and nothing else"},
+	{"internal/lease", []string{"internal/store"}, "who writes what follows from the lease key alone"},
 	{
 		"internal/engine",
-		[]string{"internal/feed", "internal/position", "internal/store", "kernel"},
+		[]string{"internal/feed", "internal/lease", "internal/position", "internal/store", "kernel"},
 		"the engine is pure cadence: it is given its inputs and hands out a batch, and never sees a server or an exporter",
 	},
 	{

@@ -39,6 +39,7 @@ type Keeper struct {
 	left     bool
 
 	take, give []int // to be asked for next
+	taking     bool  // asked for, not answered
 	next       time.Time
 }
 
@@ -90,7 +91,7 @@ func (k *Keeper) Held(now time.Time) int {
 }
 
 // Settled tells that the server was asked and that nothing is about to be taken.
-func (k *Keeper) Settled() bool { return k.known && len(k.take) == 0 }
+func (k *Keeper) Settled() bool { return k.known && len(k.take) == 0 && !k.taking }
 
 // View is what the lease key held at the last answer.
 func (k *Keeper) View() store.LeaseView { return k.view }
@@ -128,6 +129,7 @@ func (k *Keeper) Ask(now time.Time) Ask {
 			a.Renew = append(a.Renew, store.Term{Shard: shard, Fence: t.fence})
 		}
 	}
+	k.taking = len(k.take) > 0
 	k.take, k.give = nil, nil
 	k.next = now.Add(k.o.Interval / asksPerInterval)
 	return a
@@ -148,8 +150,12 @@ func (k *Keeper) Drop(shard int, fence int64) {
 	}
 }
 
+// Failed notes that an ask got no answer. What it did to the server shows at the next.
+func (k *Keeper) Failed() { k.taking = false }
+
 // Answer takes in what the server said to an ask.
 func (k *Keeper) Answer(a Ask, ans store.LeaseAnswer, now time.Time) {
+	k.taking = false
 	k.view, k.known, k.conflict = ans.View, true, ans.Conflict
 	for _, l := range ans.View.Shards {
 		k.floor = max(k.floor, l.Fence)

@@ -273,7 +273,9 @@ func memory(h *harness) {
 		Expect: []position.Symbol{btc, "ETHUSDT"},
 		Closes: []store.Close{
 			{Symbol: btc, Episode: p.Episode, Fence: p.Fence, At: noon},
-			{Symbol: "SOLUSDT", Episode: "sol-1", At: noon}, {Symbol: "ETHUSDT", Episode: "eth-1", At: noon}, {Symbol: "ETHUSDT", Episode: "eth-2", At: noon},
+			{Symbol: "SOLUSDT", Episode: "sol-1", At: noon},
+			{Symbol: "ETHUSDT", Episode: "eth-1", At: noon},
+			{Symbol: "ETHUSDT", Episode: "eth-2", At: noon},
 		},
 	})
 	m, err := h.store.Remember(h.ctx, []position.Symbol{"XRPUSDT"})
