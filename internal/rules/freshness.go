@@ -13,7 +13,8 @@ or on () desk:quantum_harvest_advice_owed:count`,
 		},
 		{
 			Record: "desk:quantum_harvest_advice_fresh:count",
-			Expr:   `count(max by (symbol) (time() - quantum_harvest_last_update_epoch) <= $stale) or on () vector(0)`,
+			Expr: `(count(max by (symbol) (time() - quantum_harvest_last_update_epoch) <= $stale) or on () vector(0))
+  and on () desk:quantum_harvest_advice_owed:count`,
 		},
 		{
 			Record: "desk:quantum_harvest_advice_covered:ratio",
