@@ -76,13 +76,6 @@ func (t Thresholds) Validate() error {
 // leastLost is how old the heartbeat of a living publisher may look, with a scrape that took as long as it may.
 func (t Thresholds) leastLost() time.Duration { return 2*t.Interval + t.Heartbeat }
 
-// LeastLost is the smallest age that can tell a lost heartbeat from one that was scraped a while ago.
-func LeastLost(heartbeat time.Duration) time.Duration {
-	t := Defaults()
-	t.Heartbeat = heartbeat
-	return t.leastLost()
-}
-
 // Scale gives the thresholds of a clock that runs n times as fast, for drills: intervals, durations and ages shrink
 // together, by 5 at most because the stamps on the wire are whole seconds.
 func (t Thresholds) Scale(n int) Thresholds {
