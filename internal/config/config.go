@@ -31,7 +31,7 @@ const (
 	// Rules and Dashboards print what a monitoring system loads.
 	Rules      Role = "rules"
 	Dashboards Role = "dashboards"
-	Apply   Role = "apply"
+	Apply      Role = "apply"
 )
 
 // evaluates tells whether the role runs the engine, with all that it needs.
