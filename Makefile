@@ -79,9 +79,11 @@ lint: ## vet, staticcheck, gofumpt and code that nothing reaches
 fmt: ## format the code
 	$(TOOL) gofumpt -w .
 
-.PHONY: docs
-docs: ## rewrite the configuration table in the README
+.PHONY: generate
+generate: ## make anew what is generated: the README's settings, alert rules, dashboards
 	$(GO) run ./internal/config/gendocs README.md
+	$(GO) run ./cmd/harvest rules --out deploy/alerts
+	$(GO) run ./cmd/harvest dashboards --out deploy/dashboards
 
 .PHONY: clean
 clean: ## remove what was built and downloaded

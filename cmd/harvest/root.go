@@ -16,6 +16,8 @@ var commands = []func(process) *cobra.Command{
 	newExportCmd,
 	newTopCmd,
 	newWatchCmd,
+	newRulesCmd,
+	newDashboardsCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

@@ -8,11 +8,16 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // combine settles what needs more than one setting: defaults that follow from others, earlier names for the same
 // thing, and contradictions.
 func (l *loader) combine() {
+	if l.role.generates() {
+		l.checkGenerated()
+		return
+	}
 	l.combineRedis()
 	l.combineSources()
 	l.combineKeys()
@@ -332,6 +337,27 @@ func (l *loader) checkCadence() {
 		if stale.sec <= d.Heartbeat.Seconds() {
 			l.contradict("input would be stale between two heartbeats; raise the first", stale.env, "HEARTBEAT_INTERVAL_SEC")
 		}
+	}
+}
+
+// scrapeInterval is how often Prometheus scrapes and evaluates in a deployment of this system (wire contract).
+const scrapeInterval = 10 * time.Second
+
+func (l *loader) checkGenerated() {
+	d := &l.draft
+	if d.Check && d.OutDir == "" && !l.failed["--out"] {
+		l.contradict("there is nothing to compare with; say with --out where the files are", "--check")
+	}
+	if l.role != Rules {
+		return
+	}
+	oldest := 2*scrapeInterval + d.Heartbeat
+	switch {
+	case d.HeartbeatLost == 0:
+		d.HeartbeatLost = oldest + 4*time.Second
+	case d.HeartbeatLost < oldest:
+		l.contradict(fmt.Sprintf("a living publisher can look %s old, with a scrape every %s; raise the first", oldest, scrapeInterval),
+			"ALERT_HEARTBEAT_LOST_SEC", "HEARTBEAT_INTERVAL_SEC")
 	}
 }
 

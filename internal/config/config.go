@@ -28,11 +28,17 @@ const (
 	Export  Role = "export"
 	Top     Role = "top"
 	Watch   Role = "watch"
-	Apply   Role = "apply"
+	// Rules and Dashboards print what a monitoring system loads.
+	Rules      Role = "rules"
+	Dashboards Role = "dashboards"
+	Apply      Role = "apply"
 )
 
 // evaluates tells whether the role runs the engine, with all that it needs.
 func (r Role) evaluates() bool { return r == Up || r == Publish }
+
+// generates tells whether the role only writes files.
+func (r Role) generates() bool { return r == Rules || r == Dashboards }
 
 // looks tells whether the role only looks at the store.
 func (r Role) looks() bool { return r == Top || r == Watch }
@@ -168,6 +174,18 @@ type Config struct {
 	WatchTimeout  time.Duration // of one command
 	WatchParallel int           // commands at a time
 	JSON          bool          // print objects, not a table or lines
+
+	OutDir string // where generated files go; blank: standard output
+	Check  bool   // compare the files that are there instead of writing them
+
+	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
+	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
+	ClockSkew     time.Duration
+	StoreSlow     time.Duration // round trip from which Redis is slow
+	ExitUnacted   time.Duration // how long an asked-for close may stay undone
+	FreshnessSLO  float64       // percent of time
+	RunbookURL    string        // without a slash at the end
+	GrafanaURL    string        // without a slash at the end; blank: paths without a host
 
 	Plain     bool // log lines on a terminal, too, in place of the live table
 	LogLevel  slog.Level

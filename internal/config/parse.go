@@ -269,6 +269,20 @@ func file(field func(*draft) *string) func(*draft, string) error {
 	}
 }
 
+// link takes what a link may begin with, a URL or a path, and drops a slash at its end.
+func link(field func(*draft) *string) func(*draft, string) error {
+	return func(d *draft, text string) error {
+		if err := checkToken(text); err != nil {
+			return err
+		}
+		if strings.ContainsAny(text, "{}$") {
+			return errors.New("has one of { } $ in it, which Prometheus reads as a template; write %7B, %7D and %24")
+		}
+		*field(d) = strings.TrimRight(text, "/")
+		return nil
+	}
+}
+
 // baseURL takes a URL with one of two schemes, a host and nothing behind them.
 func baseURL(field func(*draft) *string, plain, secure string) func(*draft, string) error {
 	return func(d *draft, text string) error {

@@ -85,6 +85,7 @@ func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result) {
 	s.revision = max(s.revision, r.Revision)
 	s.lastBeatAt = w.sent
 	if r.Repaired {
+		e.met.wrongType.Inc()
 		e.repaired(s, "its key had another type")
 	}
 	if s.beatCarried {

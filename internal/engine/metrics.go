@@ -44,6 +44,7 @@ type Metrics struct {
 	mergedTicks     prometheus.Counter
 	auditMismatches prometheus.Counter
 	repairs         prometheus.Counter
+	wrongType       prometheus.Counter
 	clockSteps      prometheus.Counter
 	cycles          prometheus.Counter
 	roundTrips      prometheus.Counter
@@ -82,6 +83,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		mergedTicks:     counter("quantum_harvest_merged_ticks_total", "Price ticks replaced by a newer one before they were looked at."),
 		auditMismatches: counter("quantum_harvest_audit_mismatches_total", "Proposals found changed by someone else when read back."),
 		repairs:         counter("quantum_harvest_repairs_total", "Proposals written in full because the copy in the store was missing, not whole or not ours."),
+		wrongType:       counter("quantum_harvest_wrong_type_total", "Proposal keys that were found with another Redis type and replaced."),
 		clockSteps:      counter("quantum_harvest_clock_steps_total", "Times the wall clock was seen to step back."),
 		cycles:          counter("quantum_harvest_cycles_total", "Publish cycles reported."),
 		roundTrips:      counter("quantum_harvest_store_round_trips_total", "Round trips to the store for writing."),
@@ -94,7 +96,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		fenced:          gauge("quantum_harvest_fenced_positions", "Open positions that another publisher holds."),
 		refusedAt: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "quantum_harvest_symbol_refused_timestamp_seconds",
-			Help: "When an input was last refused, by symbol and reason. A fault that stands is refused again every minute.",
+			Help: "When an input was last refused, by symbol and reason. A fault that stands is refused again every 20 s.",
 		}, []string{"symbol", "reason"}),
 		refusedNow: gauge("quantum_harvest_refused_positions", "Positions whose record is there and refused, and that are not open: nobody advises them."),
 		refused:    make(map[position.Symbol]bool),
@@ -116,7 +118,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.publishes, m.beats, m.closes, m.produced, m.outages, m.refusals, m.symbolRefusals, m.refusedAt, m.refusedNow, m.limited,
-			m.evaluations, m.mergedTicks, m.auditMismatches, m.repairs, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
+			m.evaluations, m.mergedTicks, m.auditMismatches, m.repairs, m.wrongType, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
 			m.uncovered, m.advised, m.fenced, m.leases, m.leasesHeld)
 	}
 	return m
