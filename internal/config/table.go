@@ -22,6 +22,7 @@ const (
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
 	GroupAlerts  Group = "Alerts and dashboards"
+	GroupDrill   Group = "Drills"
 	GroupApply   Group = "Apply"
 )
 
@@ -79,7 +80,7 @@ var (
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
-		runSettings(), watchSettings(), alertSettings(), applySettings())
+		runSettings(), watchSettings(), alertSettings(), drillSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -396,6 +397,7 @@ func runSettings() []Setting {
 			},
 		},
 	}
+	rows = append(rows, clockSetting())
 	return inGroup(GroupRun, rows)
 }
 
@@ -429,8 +431,8 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch},
-			Usage: "print JSON, one object on a line: of every symbol once, or of every event",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Drill},
+			Usage: "print JSON, one object on a line: of every symbol once, of every event or of every fault",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}
