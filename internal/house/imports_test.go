@@ -56,7 +56,8 @@ var may = []struct {
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
 	{"internal/config/gendocs", []string{"internal/config"}, "it only writes down the table of settings"},
 	{"internal/buildinfo", nil, "the identity of a build depends on nothing"},
-	{"internal/golden", []string{"kernel"}, "golden cases go through the kernel and nothing else"},
+	{"internal/golden", []string{"internal/golden/vector", "kernel"}, "golden cases go through the kernel and nothing else"},
+	{"internal/golden/vector", nil, "vectors are files and numbers: what is compared with them comes from elsewhere"},
 	{"internal/app", []string{
 		"internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
 		"internal/feed", "internal/feed/binance", "internal/listen", "internal/position", "internal/rules", "internal/store", "internal/top", "internal/watch", "kernel",
