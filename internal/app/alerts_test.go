@@ -265,7 +265,7 @@ func TestAWatchedDeskInHealth(t *testing.T) {
 	}
 }
 
-// Fault 17 and fault 13, at five times the speed: what fires, how soon, and that all is quiet again after the repair.
+// Faults 17, 13, 8, 12 and 24, at five times the speed: what fires, how soon, and that all is quiet again after the repair.
 func TestAlertsOfAWatchedDesk(t *testing.T) {
 	if os.Getenv("HARVEST_LONG") == "" {
 		return
@@ -318,6 +318,22 @@ func TestAlertsOfAWatchedDesk(t *testing.T) {
 	begin = time.Now()
 	eventually(t, scaled(60)+late, quiet)
 	t.Logf("quiet %.1f s after Redis is back", time.Since(begin).Seconds())
+
+	c := dial(t, d.redis.Addr())
+	key := "quantum:state:positions:BTCUSDT"
+	entry := c.HGet(t.Context(), key, "entry_price").Val()
+	begin = time.Now()
+	c.HSet(t.Context(), key, "entry_price", "0")
+	fires("QuantumHarvestInputRefused", scaled(60)+late, begin)
+	c.HSet(t.Context(), key, "entry_price", entry)
+	begin = time.Now()
+	eventually(t, scaled(60)+late, quiet)
+	t.Logf("quiet %.1f s after the record is good again", time.Since(begin).Seconds())
+
+	begin = time.Now()
+	c.Set(t.Context(), "quantum:harvest:proposal:ETHUSDT", "text", 0)
+	fires("QuantumHarvestStoreErrors", scaled(60)+late, begin)
+	eventually(t, scaled(60)+late, quiet)
 
 	begin = time.Now()
 	d.receiver.Close()
