@@ -16,6 +16,7 @@ PKG         ?= ./...
 RUN         ?= .
 FUZZTIME    ?= 5000x
 SOAK        ?= 10m
+STEPS       ?= 1000000
 BENCH       ?= .
 BENCH_COUNT ?= 1
 
@@ -54,6 +55,10 @@ long: tools ## the long suites (soaks, full vectors, short fuzzing), without the
 .PHONY: soak
 soak: ## the live feed on a stand-in exchange with random faults (SOAK=10m)
 	HARVEST_SOAK=$(SOAK) $(GO) test -count 1 -timeout 90m -run '^TestSoak$$' -v ./internal/feed/binance
+
+.PHONY: schedule
+schedule: ## publishers that die, stall, lose messages and fail over, looked at from outside (STEPS=1000000)
+	HARVEST_STEPS=$(STEPS) $(GO) test -count 1 -timeout 90m -run '^TestRandomisedLeaseSchedule$$' -v ./internal/engine
 
 .PHONY: bench
 bench: tools ## benchmarks; BENCH_COUNT=10 and benchstat compare two trees

@@ -18,6 +18,7 @@ var commands = []func(process) *cobra.Command{
 	newWatchCmd,
 	newRulesCmd,
 	newDashboardsCmd,
+	newDrillCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

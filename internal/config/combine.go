@@ -14,9 +14,12 @@ import (
 // combine settles what needs more than one setting: defaults that follow from others, earlier names for the same
 // thing, and contradictions.
 func (l *loader) combine() {
-	if l.role.generates() {
+	switch {
+	case l.role.generates():
 		l.checkGenerated()
 		return
+	case l.role == Drill:
+		return // nothing of it touches a system of the operator
 	}
 	l.combineRedis()
 	l.combineSources()
@@ -224,6 +227,9 @@ func (l *loader) combineSources() {
 	}
 	if l.role.evaluates() {
 		l.combineFeed()
+		if d.ClockOffset != 0 {
+			l.note("HARVEST_CLOCK_OFFSET_SEC", "the clock of this process is off on purpose: its advice is for a drill, not to be acted on")
+		}
 	}
 
 	positions, source := l.values["HARVEST_POSITIONS"], l.values["POSITION_SOURCE"]
@@ -272,8 +278,10 @@ func (l *loader) combineFeed() {
 				d.Feed = Feed{Kind: FeedSynthetic}
 			}
 		}
-	case synthetic, d.Embedded:
-		d.Feed = Feed{Kind: FeedSynthetic}
+	case synthetic, d.Embedded && (l.isSet("HARVEST_SPEED") || l.isSet("HARVEST_SEED")):
+		d.Feed = Feed{Kind: FeedSynthetic} // only a generated market has a speed and a seed
+	case d.Embedded:
+		d.Feed = Feed{Kind: FeedAuto}
 	default:
 		d.Feed = Feed{Kind: FeedRedis}
 	}
@@ -283,7 +291,7 @@ func (l *loader) combineFeed() {
 	if (d.BinanceREST == "") != (d.BinanceStreams == "") {
 		l.contradict("candles of one place and prices of another do not belong together; set both or neither", "BINANCE_BASE_URL", "BINANCE_STREAM_URL")
 	}
-	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
+	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance || d.Feed.Kind == FeedAuto) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
 		l.contradict("only a replayed or generated feed can run at another speed; choose --feed file:PATH or synthetic, or leave the speed out", "HARVEST_SPEED")
 	}
 	if d.For > 0 && d.Once {

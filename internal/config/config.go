@@ -31,6 +31,7 @@ const (
 	// Rules and Dashboards print what a monitoring system loads.
 	Rules      Role = "rules"
 	Dashboards Role = "dashboards"
+	Drill      Role = "drill" // makes faults on a copy of its own
 	Apply      Role = "apply"
 )
 
@@ -159,6 +160,8 @@ type Config struct {
 	Window          int           // closes kept per symbol
 	StreamEnabled   bool
 	PublisherID     string // blank: the composition root makes one
+	Shards          int    // into which the publishers of a prefix divide the symbols
+	LeaseInterval   time.Duration
 
 	PollInterval  time.Duration // at most one log line of the exporter in this time
 	ListenHost    string
@@ -187,6 +190,10 @@ type Config struct {
 	FreshnessSLO  float64       // percent of time
 	RunbookURL    string        // without a slash at the end
 	GrafanaURL    string        // without a slash at the end; blank: paths without a host
+
+	Drill DrillSettings
+
+	ClockOffset time.Duration // added to the clock, for drills
 
 	Plain     bool // log lines on a terminal, too, in place of the live table
 	LogLevel  slog.Level

@@ -164,6 +164,14 @@ func token(field func(*draft) *string) func(*draft, string) error {
 	}
 }
 
+// setPublisherID reads a name that is also the first part of a lease holder's.
+func setPublisherID(d *draft, text string) error {
+	if strings.Contains(text, "#") {
+		return errors.New("has a # in it, which parts the name of a publisher from its process; leave it out")
+	}
+	return token(func(d *draft) *string { return &d.PublisherID })(d, text)
+}
+
 func prefix(env string, field func(*draft) *string) func(*draft, string) error {
 	return func(d *draft, text string) error {
 		if err := checkToken(text); err != nil {

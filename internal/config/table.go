@@ -16,11 +16,13 @@ const (
 	GroupInput   Group = "What is watched"
 	GroupRedis   Group = "Redis"
 	GroupKeys    Group = "Keys"
+	GroupLease   Group = "Several publishers"
 	GroupCadence Group = "Cadence"
 	GroupServe   Group = "Serving metrics"
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
 	GroupAlerts  Group = "Alerts and dashboards"
+	GroupDrill   Group = "Drills"
 	GroupApply   Group = "Apply"
 )
 
@@ -77,8 +79,8 @@ var (
 
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
-	return slices.Concat(inputSettings(), redisSettings(), keySettings(), cadenceSettings(), serveSettings(),
-		runSettings(), watchSettings(), alertSettings(), applySettings())
+	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
+		runSettings(), watchSettings(), alertSettings(), drillSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -91,7 +93,7 @@ func inputSettings() []Setting {
 		},
 		{
 			Env: "HARVEST_FEED", Flag: "feed", Arg: "FEED", Roles: engine,
-			DefaultText: "synthetic with the embedded Redis, else redis",
+			DefaultText: "auto with the embedded Redis (synthetic where a speed or a seed is given), else redis",
 			Usage:       "candles and prices: redis, binance (live public data, no account), synthetic (generated, labelled), auto (binance where it can be reached, else synthetic) or file:PATH[,PATH...] (recorded candles as CSV, replayed)",
 			set:         setFeed,
 		},
@@ -262,10 +264,26 @@ func keySettings() []Setting {
 			Env: "PUBLISHER_ID", Flag: "publisher-id", Arg: "ID", Roles: engine,
 			DefaultText: "made from host and process",
 			Usage:       "name of this writer in everything it writes",
-			set:         token(func(d *draft) *string { return &d.PublisherID }),
+			set:         setPublisherID,
 		},
 	}
 	return inGroup(GroupKeys, rows)
+}
+
+func leaseSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "HARVEST_SHARDS", Flag: "shards", Arg: "N", Default: "1", Roles: engine,
+			Usage: "shards into which the symbols are divided, so that up to as many publishers share them; the same for every publisher of a prefix",
+			set:   integer(func(d *draft) *int { return &d.Shards }, 1, 64),
+		},
+		{
+			Env: "LEASE_INTERVAL_SEC", Flag: "lease-interval-sec", Arg: "SECONDS", Default: "2", Roles: engine,
+			Usage: "a publisher that stands by takes over within three of these after the death of the one that writes",
+			set:   seconds(func(d *draft) *time.Duration { return &d.LeaseInterval }, 0.5, 60),
+		},
+	}
+	return inGroup(GroupLease, rows)
 }
 
 func cadenceSettings() []Setting {
@@ -379,6 +397,7 @@ func runSettings() []Setting {
 			},
 		},
 	}
+	rows = append(rows, clockSetting())
 	return inGroup(GroupRun, rows)
 }
 
@@ -412,8 +431,8 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch},
-			Usage: "print JSON, one object on a line: of every symbol once, or of every event",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Drill},
+			Usage: "print JSON, one object on a line: of every symbol once, of every event or of every fault",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}

@@ -208,6 +208,7 @@ func (e *Exporter) GatherContext(ctx context.Context) ([]*dto.MetricFamily, erro
 			f.one(&descClockOffset, s.offset.Seconds())
 		}
 		f.symbols(s, e.bits)
+		f.leases(&s.Lease)
 	}
 	f.positions(<-counted)
 
