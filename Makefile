@@ -83,6 +83,7 @@ fmt: ## format the code
 generate: ## make anew what is generated: the README's settings, alert rules, dashboards
 	$(GO) run ./internal/config/gendocs README.md
 	$(GO) run ./cmd/harvest rules --out deploy/alerts
+	$(GO) run ./cmd/harvest rules --inhibitions --out deploy/alertmanager
 	$(GO) run ./cmd/harvest dashboards --out deploy/dashboards
 
 .PHONY: clean

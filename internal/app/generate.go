@@ -16,9 +16,13 @@ import (
 	"quantumharvest/internal/rules"
 )
 
-// Rules prints the alert and recording rules that the settings make, or writes them into a folder.
+// Rules prints the alert and recording rules that the settings make, or which alert silences which, or writes them into
+// a folder.
 func Rules(_ context.Context, env Env) error {
-	text, err := rules.Render(thresholds(env.Config))
+	if env.Config.Inhibitions {
+		return generate(env, map[string][]byte{rules.InhibitFileName: rules.RenderInhibitions()})
+	}
+	text, err := rules.Render(thresholds(env.Config).Scale(env.Config.TimeScale))
 	if err != nil {
 		return err
 	}

@@ -179,6 +179,9 @@ type Config struct {
 	OutDir string // where generated files go; blank: standard output
 	Check  bool   // compare the files that are there instead of writing them
 
+	Inhibitions bool // the relations between alerts, not the alerts
+	TimeScale   int  // by how much intervals are shorter, 1 to 5
+
 	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
 	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
 	ClockSkew     time.Duration

@@ -454,6 +454,16 @@ func alertSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Check }),
 		},
 		{
+			Flag: "inhibitions", Default: "false", Roles: []Role{Rules},
+			Usage: "the inhibit_rules for alertmanager.yml in place of the rules: which alert silences which",
+			set:   boolean(func(d *draft) *bool { return &d.Inhibitions }),
+		},
+		{
+			Flag: "time-scale", Arg: "N", Default: "1", Roles: []Role{Rules},
+			Usage: "for drills: rules for a system whose intervals are shorter by this factor, 1 to 5",
+			set:   integer(func(d *draft) *int { return &d.TimeScale }, 1, 5),
+		},
+		{
 			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: []Role{Rules},
 			DefaultText: "25, or 4 more than a living publisher can look old",
 			Usage:       "age at which a heartbeat counts as lost",

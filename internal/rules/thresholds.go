@@ -52,8 +52,16 @@ func (t Thresholds) Validate() error {
 		name string
 		d    time.Duration
 	}{
-		{"Interval", t.Interval}, {"Heartbeat", t.Heartbeat}, {"StaleFor", t.StaleFor}, {"Lost", t.Lost}, {"MarketStale", t.MarketStale},
-		{"PositionAge", t.PositionAge}, {"Skew", t.Skew}, {"RoundTrip", t.RoundTrip}, {"ExitUnacted", t.ExitUnacted}, {"ResendDelay", t.ResendDelay},
+		{"Interval", t.Interval},
+		{"Heartbeat", t.Heartbeat},
+		{"StaleFor", t.StaleFor},
+		{"Lost", t.Lost},
+		{"MarketStale", t.MarketStale},
+		{"PositionAge", t.PositionAge},
+		{"Skew", t.Skew},
+		{"RoundTrip", t.RoundTrip},
+		{"ExitUnacted", t.ExitUnacted},
+		{"ResendDelay", t.ResendDelay},
 	}
 	for _, p := range positive {
 		if p.d <= 0 {
