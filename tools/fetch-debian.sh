@@ -17,6 +17,8 @@ redis-server redis-server,redis-tools v=([7-9]|[1-9][0-9])\.
 redis-cli    redis-tools              redis-cli ([7-9]|[1-9][0-9])\.
 prometheus   prometheus               version ([2-9]|[1-9][0-9])\.
 promtool     prometheus               version ([2-9]|[1-9][0-9])\.
+prometheus-alertmanager prometheus-alertmanager version 0\.(2[0-9]|[3-9][0-9])\.
+amtool       prometheus-alertmanager  version 0\.(2[0-9]|[3-9][0-9])\.
 tmux         tmux                     tmux ([3-9]|[1-9][0-9])\.
 '
 
@@ -65,7 +67,7 @@ give_up() {
 	{
 		echo "tools: $1"
 		echo "tools: missing: $(printf '%s\n' "$rows" | names 1)"
-		echo "tools: install them so that they are on PATH (Redis 7, Prometheus 2.42, tmux 3 or newer);"
+		echo "tools: install them so that they are on PATH (Redis 7, Prometheus 2.42, Alertmanager 0.2x, tmux 3 or newer);"
 		echo "tools: on Debian and Ubuntu: apt-get install $(printf '%s\n' "$rows" | names 2)"
 	} >&2
 	exit 1
