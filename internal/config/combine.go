@@ -13,6 +13,13 @@ import (
 // combine settles what needs more than one setting: defaults that follow from others, earlier names for the same
 // thing, and contradictions.
 func (l *loader) combine() {
+	if l.role == Up || l.role == Monitor {
+		l.combineMonitor()
+	}
+	if l.role == Monitor {
+		l.checkServing()
+		return
+	}
 	l.combineRedis()
 	l.combineSources()
 	l.combineKeys()
@@ -338,15 +345,19 @@ func (l *loader) checkServing() {
 	if l.role.looks() {
 		return // it listens nowhere
 	}
-	ports := []struct {
+	type wanted struct {
 		env  string
 		port int
-	}{{"METRICS_PORT", d.MetricsPort}, {"PUBLISHER_PORT", d.PublisherPort}}
+	}
+	ports := []wanted{{"METRICS_PORT", d.MetricsPort}, {"PUBLISHER_PORT", d.PublisherPort}}
 	if d.Embedded {
-		ports = append(ports, struct {
-			env  string
-			port int
-		}{"EMBEDDED_REDIS_PORT", d.EmbeddedPort})
+		ports = append(ports, wanted{"EMBEDDED_REDIS_PORT", d.EmbeddedPort})
+	}
+	if d.Monitor.On && d.Monitor.PrometheusURL == nil {
+		ports = append(ports, wanted{"MONITOR_PORT", d.Monitor.Port})
+	}
+	if d.Monitor.On && d.Monitor.AlertmanagerURL == nil {
+		ports = append(ports, wanted{"ALERTMANAGER_PORT", d.Monitor.AlertmanagerPort})
 	}
 	for i, a := range ports {
 		for _, b := range ports[:i] {
@@ -354,6 +365,9 @@ func (l *loader) checkServing() {
 				l.contradict(fmt.Sprintf("both want port %d; give one of them another", a.port), b.env, a.env)
 			}
 		}
+	}
+	if l.role == Monitor {
+		return
 	}
 	if ip := net.ParseIP(d.ListenHost); d.WebConfigFile == "" && d.ListenHost != "localhost" && (ip == nil || !ip.IsLoopback()) && !l.failed["LISTEN_HOST"] {
 		l.note("LISTEN_HOST", "the metrics are open to everyone who reaches "+d.ListenHost+"; WEB_CONFIG_FILE adds TLS and a password")

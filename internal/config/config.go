@@ -28,6 +28,7 @@ const (
 	Export  Role = "export"
 	Top     Role = "top"
 	Watch   Role = "watch"
+	Monitor Role = "monitor"
 	Apply   Role = "apply"
 )
 
@@ -159,6 +160,9 @@ type Config struct {
 	MetricsPort   int // 0: any free one
 	PublisherPort int // 0: any free one
 	WebConfigFile string
+
+	Monitor Monitoring
+	Notify  Notifications
 
 	WatchExec     string   // given to the shell on every event; blank: events are printed
 	WatchOn       []string // of WatchEvents; empty: all

@@ -50,6 +50,14 @@ func diff(want, got Config) string {
 	return cmp.Diff(want, got, cmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }))
 }
 
+// monitoringDefaults is what up runs beside the desk.
+func monitoringDefaults() Monitoring {
+	return Monitoring{
+		On: true, ListenHost: "127.0.0.1", Port: 9091, AlertmanagerPort: 9093, ScrapeInterval: 10 * time.Second, TimeScale: 1,
+		Retention: 15 * 24 * time.Hour, RetentionMB: 512,
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	engine := Config{
 		EmbeddedPort: 0,
@@ -66,6 +74,10 @@ func TestDefaults(t *testing.T) {
 	up.Role, up.Embedded, up.EmbeddedPort = Up, true, 6379
 	up.Feed, up.Positions = Feed{Kind: FeedSynthetic}, Positions{Kind: PositionsDemo}
 	up.PollInterval, up.MetricsPort = 5*time.Second, 8042
+	up.Monitor = monitoringDefaults()
+
+	monitor := Config{Role: Monitor, Monitor: monitoringDefaults(), LogFormat: LogText}
+	monitor.Monitor.ExporterTargets, monitor.Monitor.PublisherTargets = []string{"127.0.0.1:8042"}, []string{"127.0.0.1:8041"}
 
 	publish := engine
 	publish.Role = Publish
@@ -78,7 +90,7 @@ func TestDefaults(t *testing.T) {
 		Positions: Positions{Kind: PositionsAuto}, PollInterval: 5 * time.Second,
 		ListenHost: "127.0.0.1", MetricsPort: 8042, LogFormat: LogText,
 	}
-	for _, want := range []Config{up, publish, export} {
+	for _, want := range []Config{up, publish, export, monitor} {
 		t.Run(string(want.Role), func(t *testing.T) {
 			if d := diff(want, mustLoad(t, want.Role, nil)); d != "" {
 				t.Errorf("-want +got\n%s", d)
@@ -138,6 +150,7 @@ func TestLegacyEnvFile(t *testing.T) {
 		FallbackStopPct: 0.03, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second,
 		StateInterval: 30 * time.Second, Window: 400, StreamEnabled: true, PollInterval: 7 * time.Second,
 		ListenHost: "127.0.0.1", MetricsPort: 9042, PublisherPort: 8041, LogLevel: slog.LevelDebug, LogFormat: LogText,
+		Monitor: monitoringDefaults(),
 	}
 	if d := diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)

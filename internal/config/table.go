@@ -18,6 +18,8 @@ const (
 	GroupKeys    Group = "Keys"
 	GroupCadence Group = "Cadence"
 	GroupServe   Group = "Serving metrics"
+	GroupMonitor Group = "Monitoring"
+	GroupNotify  Group = "Notifications"
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
 	GroupApply   Group = "Apply"
@@ -66,16 +68,19 @@ type draft struct {
 }
 
 var (
-	everyone = []Role{Up, Publish, Export, Top, Watch}
+	logging  = []Role{Up, Publish, Export, Top, Watch, Monitor}
+	everyone = []Role{Up, Publish, Export, Top, Watch} // who speaks to Redis
 	all      = []Role{Up, Publish, Export}
 	engine   = []Role{Up, Publish}
 	exporter = []Role{Up, Export}
+	serving  = []Role{Up, Publish, Export, Monitor}
+	lasting  = []Role{Up, Publish, Monitor}
 )
 
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), cadenceSettings(), serveSettings(),
-		runSettings(), watchSettings(), applySettings())
+		monitorSettings(), notifySettings(), runSettings(), watchSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -329,7 +334,7 @@ func serveSettings() []Setting {
 			set:   seconds(func(d *draft) *time.Duration { return &d.PollInterval }, 0, 3600),
 		},
 		{
-			Env: "WEB_CONFIG_FILE", Flag: "web-config-file", Arg: "FILE", Roles: all,
+			Env: "WEB_CONFIG_FILE", Flag: "web-config-file", Arg: "FILE", Roles: serving,
 			Usage: "TLS and authentication of the metric endpoints, in the format of Prometheus' exporters",
 			set:   file(func(d *draft) *string { return &d.WebConfigFile }),
 		},
@@ -340,7 +345,7 @@ func serveSettings() []Setting {
 func runSettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "HARVEST_FOR", Flag: "for", Arg: "DURATION", Default: "0", Roles: engine,
+			Env: "HARVEST_FOR", Flag: "for", Arg: "DURATION", Default: "0", Roles: lasting,
 			Usage: "stop after this time, for example 30s or 5m; 0: run until stopped",
 			set:   duration(func(d *draft) *time.Duration { return &d.For }),
 		},
@@ -350,9 +355,9 @@ func runSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Once }),
 		},
 		{
-			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: engine,
+			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: lasting,
 			DefaultText: "nothing is kept",
-			Usage:       "folder for what must survive a restart of the embedded Redis",
+			Usage:       "folder for what must survive a restart of the embedded Redis and of the monitor",
 			set:         directory(func(d *draft) *string { return &d.DataDir }),
 		},
 		{
@@ -361,12 +366,12 @@ func runSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Plain }),
 		},
 		{
-			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: everyone, Legacy: true,
+			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: logging, Legacy: true,
 			Usage: "DEBUG, INFO, WARNING or ERROR",
 			set:   setLogLevel,
 		},
 		{
-			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: everyone,
+			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: logging,
 			Usage: "text or json",
 			set: func(d *draft, text string) error {
 				var format string
