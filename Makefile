@@ -7,6 +7,11 @@ BIN         := bin/harvest
 VERSION     ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null)
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 STAMP       := -X quantumharvest/internal/buildinfo.version=$(VERSION) -X quantumharvest/internal/buildinfo.commit=$(COMMIT)
+# Prometheus and Alertmanager bring much code that never runs here. Inlining makes it a good deal larger, so it is on only
+# where speed is felt (docs/adr/0016-prometheus-library.md).
+FAST        := std quantumharvest/... github.com/prometheus/... github.com/redis/... github.com/alicebob/... github.com/yuin/... \
+	github.com/cespare/... github.com/klauspost/... github.com/golang/... github.com/grafana/... github.com/coder/... github.com/adshao/...
+SMALL       := -ldflags "-s -w -funcalign=16 $(STAMP)" -gcflags=all=-l $(FAST:%=-gcflags=%=)
 TOOL        := $(GO) tool -modfile=tools/go.mod
 # Servers that were unpacked come first only for tests.
 WITH_TOOLS  := PATH="$(CURDIR)/.tools/bin:$$PATH"
@@ -31,7 +36,7 @@ up: build ## build and run everything in one process (ARGS="--speed 60 ..."); ne
 
 .PHONY: build
 build: ## build bin/harvest, static
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w $(STAMP)" -o $(BIN) ./cmd/harvest
+	CGO_ENABLED=0 $(GO) build -trimpath $(SMALL) -o $(BIN) ./cmd/harvest
 
 .PHONY: tools
 tools: ## bring the servers that tests need into .tools/, without root

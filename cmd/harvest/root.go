@@ -14,6 +14,7 @@ var commands = []func(process) *cobra.Command{
 	newUpCmd,
 	newPublishCmd,
 	newExportCmd,
+	newMonitorCmd,
 	newTopCmd,
 	newWatchCmd,
 	newEvalCmd,

@@ -128,7 +128,7 @@ func New(o Options) (_ *Server, err error) {
 	}
 	tmpl.ExternalURL = o.ExternalURL
 	routes := dispatch.NewRoute(o.Config.c.Route, nil)
-	receivers, err := o.Config.integrations(routes, tmpl, o.Log, log)
+	receivers, err := o.Config.receivers(routes, tmpl, o.Log, log)
 	if err != nil {
 		return nil, err
 	}

@@ -12,14 +12,12 @@ import (
 	"sync"
 
 	"github.com/prometheus/alertmanager/config"
-	"github.com/prometheus/alertmanager/config/receiver"
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/featurecontrol"
 	"github.com/prometheus/alertmanager/matcher/compat"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
-	commoncfg "github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v2"
 )
 
@@ -174,8 +172,8 @@ func (c *Config) templates() (*template.Template, error) {
 	return t, nil
 }
 
-// integrations makes the receivers that a route uses.
-func (c *Config) integrations(routes *dispatch.Route, tmpl *template.Template, log, libraries *slog.Logger) (map[string][]notify.Integration, error) {
+// receivers makes the receivers that a route uses.
+func (c *Config) receivers(routes *dispatch.Route, tmpl *template.Template, log, libraries *slog.Logger) (map[string][]notify.Integration, error) {
 	used := map[string]bool{}
 	routes.Walk(func(r *dispatch.Route) { used[r.RouteOpts.Receiver] = true })
 	return c.build(tmpl, log, libraries, func(name string) bool { return used[name] })
@@ -188,8 +186,7 @@ func (c *Config) build(tmpl *template.Template, log, libraries *slog.Logger, wan
 		if !wanted(r.Name) {
 			continue
 		}
-		// Connections are not kept: notifications are rare, and a kept one would outlive the run.
-		list, err := receiver.BuildReceiverIntegrations(r, tmpl, libraries, commoncfg.WithKeepAlivesDisabled())
+		list, err := integrations(r, tmpl, libraries)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("receiver %s: %w", r.Name, err))
 		}
