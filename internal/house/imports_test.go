@@ -43,6 +43,15 @@ var may = []struct {
 		[]string{"internal/position", "internal/store", "kernel"},
 		"the alarm speaks of what is in the store; it works the same beside any publisher",
 	},
+	{
+		"internal/monitor",
+		[]string{"internal/listen", "internal/monitor/alert", "internal/monitor/folder", "internal/monitor/prom"},
+		"supervision looks at what is exported, like any Prometheus: it must not know the desk from inside",
+	},
+	{"internal/monitor/prom", []string{"internal/monitor/folder"}, "a Prometheus knows targets and rules, and nothing of ours"},
+	{"internal/monitor/alert", []string{"internal/monitor/folder"}, "an Alertmanager knows alerts and a configuration, and nothing of ours"},
+	{"internal/monitor/routing", nil, "who is told what is a text: any Alertmanager takes it"},
+	{"internal/monitor/folder", nil, "a folder does not know what is kept in it"},
 	{"internal/listen", nil, "serving pages and metrics knows nothing of what is served"},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
@@ -51,7 +60,8 @@ var may = []struct {
 	{"internal/golden", []string{"kernel"}, "golden cases go through the kernel and nothing else"},
 	{"internal/app", []string{
 		"internal/buildinfo", "internal/config", "internal/embedded", "internal/engine", "internal/exporter",
-		"internal/feed", "internal/feed/binance", "internal/listen", "internal/position", "internal/store", "internal/top", "internal/watch", "kernel",
+		"internal/feed", "internal/feed/binance", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
+		"internal/position", "internal/store", "internal/top", "internal/watch", "kernel",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
 	{
 		"cmd/harvest",
@@ -137,9 +147,14 @@ func TestImportsOfLibraries(t *testing.T) {
 		{"github.com/coder/websocket", []string{"internal/feed/binance"}, "streams of the exchange are the only WebSockets"},
 		{
 			"net/http",
-			[]string{"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance"},
+			[]string{
+				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance",
+				"internal/monitor", "internal/monitor/alert", "internal/monitor/prom",
+			},
 			"only what serves pages, or asks the exchange, speaks HTTP",
 		},
+		{"github.com/prometheus/prometheus", []string{"internal/monitor/prom"}, "its API changes between releases: one package follows it"},
+		{"github.com/prometheus/alertmanager", []string{"internal/monitor/alert"}, "it is wired by hand: one package follows it"},
 		{"pgregory.net/rapid", nil, "tests only"},
 		{"go.uber.org/goleak", nil, "tests only"},
 		{"github.com/google/go-cmp", nil, "tests only"},
