@@ -112,6 +112,7 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	groups := marker.NewGroupMarker()
+	building.Lock()
 	s.api, err = api.New(api.Options{
 		Alerts: s.alerts, Silences: s.silences, GroupMutedFunc: groups.Muted, Timeout: apiTimeout, Concurrency: apiConcurrency,
 		Logger: log, Registry: reg, GroupFunc: s.groups,
@@ -119,6 +120,7 @@ func New(o Options) (_ *Server, err error) {
 			Name: "alertmanager_http_request_duration_seconds", Help: "Histogram of latencies for HTTP requests.", Buckets: prometheus.DefBuckets,
 		}, []string{"handler", "method", "code"}),
 	})
+	building.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("monitor: Alertmanager API: %w", err)
 	}
@@ -147,6 +149,9 @@ func New(o Options) (_ *Server, err error) {
 	})
 	return s, nil
 }
+
+// building keeps two APIs from being made at the same time: they expand one description that the library shares.
+var building sync.Mutex
 
 // limits bound the memory that a flood of alerts can take.
 type limits struct{}
