@@ -21,6 +21,7 @@ PKG         ?= ./...
 RUN         ?= .
 FUZZTIME    ?= 5000x
 SOAK        ?= 10m
+STEPS       ?= 1000000
 BENCH       ?= .
 BENCH_COUNT ?= 1
 
@@ -60,6 +61,10 @@ long: tools ## the long suites (soaks, full vectors, short fuzzing), without the
 soak: ## the live feed on a stand-in exchange with random faults (SOAK=10m)
 	HARVEST_SOAK=$(SOAK) $(GO) test -count 1 -timeout 90m -run '^TestSoak$$' -v ./internal/feed/binance
 
+.PHONY: schedule
+schedule: ## publishers that die, stall, lose messages and fail over, looked at from outside (STEPS=1000000)
+	HARVEST_STEPS=$(STEPS) $(GO) test -count 1 -timeout 90m -run '^TestRandomisedLeaseSchedule$$' -v ./internal/engine
+
 .PHONY: bench
 bench: tools ## benchmarks; BENCH_COUNT=10 and benchstat compare two trees
 	$(WITH_TOOLS) $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) -timeout 60m $(PKG)
@@ -79,9 +84,11 @@ lint: ## vet, staticcheck, gofumpt and code that nothing reaches
 fmt: ## format the code
 	$(TOOL) gofumpt -w .
 
-.PHONY: docs
-docs: ## rewrite the configuration table in the README
+.PHONY: generate
+generate: ## make anew what is generated: the README's settings, alert rules, dashboards
 	$(GO) run ./internal/config/gendocs README.md
+	$(GO) run ./cmd/harvest rules --out deploy/alerts
+	$(GO) run ./cmd/harvest dashboards --out deploy/dashboards
 
 .PHONY: clean
 clean: ## remove what was built and downloaded

@@ -17,6 +17,8 @@ var commands = []func(process) *cobra.Command{
 	newMonitorCmd,
 	newTopCmd,
 	newWatchCmd,
+	newRulesCmd,
+	newDashboardsCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -77,7 +78,9 @@ func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRo
 		ProduceEvery: c.StateInterval, Window: c.Window,
 		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvest,
 		Gate:    kernel.GateParams{ChangeEpsPct: c.ChangeEps, MaxPublishAgeSec: c.MaxPublishAge.Seconds()},
-		Symbols: c.Symbols, StateSymbols: c.StateSymbols, NoProducing: !ownsProducedKeys(c), Publisher: r.id, MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
+		Symbols: c.Symbols, StateSymbols: c.StateSymbols, NoProducing: !ownsProducedKeys(c),
+		Publisher: r.id, Holder: store.NewHolder(r.id, rand.Text()[:8]), Shards: c.Shards, LeaseInterval: c.LeaseInterval,
+		MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
 		DemoPositions: c.Positions.Kind == config.PositionsDemo,
 		Log:           env.Log, Metrics: engine.NewMetrics(reg),
 	})

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -50,7 +51,8 @@ func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient,
 	if kind == config.FeedAuto {
 		kind = config.FeedBinance
 		if err := reachable(ctx, exchange(c)); err != nil {
-			kind, in.synthetic = config.FeedSynthetic, fmt.Sprintf("the exchange cannot be reached (%v), ", err)
+			log.Info("the exchange cannot be reached: the market is generated", "err", err)
+			kind, in.synthetic = config.FeedSynthetic, fmt.Sprintf("the exchange cannot be reached (%v), ", cause(err))
 		}
 	}
 	switch kind {
@@ -133,6 +135,17 @@ func reachable(ctx context.Context, o binance.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
 	return binance.Reachable(ctx, o)
+}
+
+// cause is what an error comes down to, for a line that people read; the log has all of it.
+func cause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
 }
 
 // union is a with those of b that it lacks: the feed brings only what it is asked for, and a demonstration opens its

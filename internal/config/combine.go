@@ -8,11 +8,16 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // combine settles what needs more than one setting: defaults that follow from others, earlier names for the same
 // thing, and contradictions.
 func (l *loader) combine() {
+	if l.role.generates() {
+		l.checkGenerated()
+		return
+	}
 	if l.role == Up || l.role == Monitor {
 		l.combineMonitor()
 	}
@@ -274,8 +279,10 @@ func (l *loader) combineFeed() {
 				d.Feed = Feed{Kind: FeedSynthetic}
 			}
 		}
-	case synthetic, d.Embedded:
-		d.Feed = Feed{Kind: FeedSynthetic}
+	case synthetic, d.Embedded && (l.isSet("HARVEST_SPEED") || l.isSet("HARVEST_SEED")):
+		d.Feed = Feed{Kind: FeedSynthetic} // only a generated market has a speed and a seed
+	case d.Embedded:
+		d.Feed = Feed{Kind: FeedAuto}
 	default:
 		d.Feed = Feed{Kind: FeedRedis}
 	}
@@ -285,7 +292,7 @@ func (l *loader) combineFeed() {
 	if (d.BinanceREST == "") != (d.BinanceStreams == "") {
 		l.contradict("candles of one place and prices of another do not belong together; set both or neither", "BINANCE_BASE_URL", "BINANCE_STREAM_URL")
 	}
-	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
+	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance || d.Feed.Kind == FeedAuto) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
 		l.contradict("only a replayed or generated feed can run at another speed; choose --feed file:PATH or synthetic, or leave the speed out", "HARVEST_SPEED")
 	}
 	if d.For > 0 && d.Once {
@@ -337,6 +344,27 @@ func (l *loader) checkCadence() {
 		if stale.sec <= d.Heartbeat.Seconds() {
 			l.contradict("input would be stale between two heartbeats; raise the first", stale.env, "HEARTBEAT_INTERVAL_SEC")
 		}
+	}
+}
+
+// scrapeInterval is how often Prometheus scrapes and evaluates in a deployment of this system (wire contract).
+const scrapeInterval = 10 * time.Second
+
+func (l *loader) checkGenerated() {
+	d := &l.draft
+	if d.Check && d.OutDir == "" && !l.failed["--out"] {
+		l.contradict("there is nothing to compare with; say with --out where the files are", "--check")
+	}
+	if l.role != Rules {
+		return
+	}
+	oldest := 2*scrapeInterval + d.Heartbeat
+	switch {
+	case d.HeartbeatLost == 0:
+		d.HeartbeatLost = oldest + 4*time.Second
+	case d.HeartbeatLost < oldest:
+		l.contradict(fmt.Sprintf("a living publisher can look %s old, with a scrape every %s; raise the first", oldest, scrapeInterval),
+			"ALERT_HEARTBEAT_LOST_SEC", "HEARTBEAT_INTERVAL_SEC")
 	}
 }
 

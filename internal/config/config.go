@@ -29,11 +29,17 @@ const (
 	Top     Role = "top"
 	Watch   Role = "watch"
 	Monitor Role = "monitor"
-	Apply   Role = "apply"
+	// Rules and Dashboards print what a monitoring system loads.
+	Rules      Role = "rules"
+	Dashboards Role = "dashboards"
+	Apply      Role = "apply"
 )
 
 // evaluates tells whether the role runs the engine, with all that it needs.
 func (r Role) evaluates() bool { return r == Up || r == Publish }
+
+// generates tells whether the role only writes files.
+func (r Role) generates() bool { return r == Rules || r == Dashboards }
 
 // looks tells whether the role only looks at the store.
 func (r Role) looks() bool { return r == Top || r == Watch }
@@ -154,6 +160,8 @@ type Config struct {
 	Window          int           // closes kept per symbol
 	StreamEnabled   bool
 	PublisherID     string // blank: the composition root makes one
+	Shards          int    // into which the publishers of a prefix divide the symbols
+	LeaseInterval   time.Duration
 
 	PollInterval  time.Duration // at most one log line of the exporter in this time
 	ListenHost    string
@@ -170,6 +178,18 @@ type Config struct {
 	WatchTimeout  time.Duration // of one command
 	WatchParallel int           // commands at a time
 	JSON          bool          // print objects, not a table or lines
+
+	OutDir string // where generated files go; blank: standard output
+	Check  bool   // compare the files that are there instead of writing them
+
+	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
+	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
+	ClockSkew     time.Duration
+	StoreSlow     time.Duration // round trip from which Redis is slow
+	ExitUnacted   time.Duration // how long an asked-for close may stay undone
+	FreshnessSLO  float64       // percent of time
+	RunbookURL    string        // without a slash at the end
+	GrafanaURL    string        // without a slash at the end; blank: paths without a host
 
 	Plain     bool // log lines on a terminal, too, in place of the live table
 	LogLevel  slog.Level

@@ -68,11 +68,12 @@ func TestDefaults(t *testing.T) {
 		Speed: 1, Seed: 1,
 		Heartbeat: time.Second, PublishInterval: 10 * time.Second, MaxPublishAge: time.Minute, ChangeEps: 0.001,
 		FallbackStopPct: 0.02, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second, StateInterval: time.Minute,
+		Shards: 1, LeaseInterval: 2 * time.Second,
 		Window: 300, ListenHost: "127.0.0.1", PublisherPort: 8041, LogFormat: LogText,
 	}
 	up := engine
 	up.Role, up.Embedded, up.EmbeddedPort = Up, true, 6379
-	up.Feed, up.Positions = Feed{Kind: FeedSynthetic}, Positions{Kind: PositionsDemo}
+	up.Feed, up.Positions = Feed{Kind: FeedAuto}, Positions{Kind: PositionsDemo}
 	up.PollInterval, up.MetricsPort = 5*time.Second, 8042
 	up.Monitor = monitoringDefaults()
 
@@ -148,7 +149,7 @@ func TestLegacyEnvFile(t *testing.T) {
 		Feed: Feed{Kind: FeedRedis}, Positions: Positions{Kind: PositionsRedisStream}, Speed: 1, Seed: 1,
 		Heartbeat: time.Second, PublishInterval: 20 * time.Second, MaxPublishAge: 90 * time.Second, ChangeEps: 0.01,
 		FallbackStopPct: 0.03, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second,
-		StateInterval: 30 * time.Second, Window: 400, StreamEnabled: true, PollInterval: 7 * time.Second,
+		StateInterval: 30 * time.Second, Shards: 1, LeaseInterval: 2 * time.Second, Window: 400, StreamEnabled: true, PollInterval: 7 * time.Second,
 		ListenHost: "127.0.0.1", MetricsPort: 9042, PublisherPort: 8041, LogLevel: slog.LevelDebug, LogFormat: LogText,
 		Monitor: monitoringDefaults(),
 	}

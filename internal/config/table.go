@@ -16,12 +16,14 @@ const (
 	GroupInput   Group = "What is watched"
 	GroupRedis   Group = "Redis"
 	GroupKeys    Group = "Keys"
+	GroupLease   Group = "Several publishers"
 	GroupCadence Group = "Cadence"
 	GroupServe   Group = "Serving metrics"
 	GroupMonitor Group = "Monitoring"
 	GroupNotify  Group = "Notifications"
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
+	GroupAlerts  Group = "Alerts and dashboards"
 	GroupApply   Group = "Apply"
 )
 
@@ -75,12 +77,14 @@ var (
 	exporter = []Role{Up, Export}
 	serving  = []Role{Up, Publish, Export, Monitor}
 	lasting  = []Role{Up, Publish, Monitor}
+	// timed are the roles that need to know how often the publisher beats and publishes: its own, and the rules about it.
+	timed = []Role{Up, Publish, Rules}
 )
 
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
-	return slices.Concat(inputSettings(), redisSettings(), keySettings(), cadenceSettings(), serveSettings(),
-		monitorSettings(), notifySettings(), runSettings(), watchSettings(), applySettings())
+	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
+		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -93,7 +97,7 @@ func inputSettings() []Setting {
 		},
 		{
 			Env: "HARVEST_FEED", Flag: "feed", Arg: "FEED", Roles: engine,
-			DefaultText: "synthetic with the embedded Redis, else redis",
+			DefaultText: "auto with the embedded Redis (synthetic where a speed or a seed is given), else redis",
 			Usage:       "candles and prices: redis, binance (live public data, no account), synthetic (generated, labelled), auto (binance where it can be reached, else synthetic) or file:PATH[,PATH...] (recorded candles as CSV, replayed)",
 			set:         setFeed,
 		},
@@ -264,16 +268,32 @@ func keySettings() []Setting {
 			Env: "PUBLISHER_ID", Flag: "publisher-id", Arg: "ID", Roles: engine,
 			DefaultText: "made from host and process",
 			Usage:       "name of this writer in everything it writes",
-			set:         token(func(d *draft) *string { return &d.PublisherID }),
+			set:         setPublisherID,
 		},
 	}
 	return inGroup(GroupKeys, rows)
 }
 
+func leaseSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "HARVEST_SHARDS", Flag: "shards", Arg: "N", Default: "1", Roles: engine,
+			Usage: "shards into which the symbols are divided, so that up to as many publishers share them; the same for every publisher of a prefix",
+			set:   integer(func(d *draft) *int { return &d.Shards }, 1, 64),
+		},
+		{
+			Env: "LEASE_INTERVAL_SEC", Flag: "lease-interval-sec", Arg: "SECONDS", Default: "2", Roles: engine,
+			Usage: "a publisher that stands by takes over within three of these after the death of the one that writes",
+			set:   seconds(func(d *draft) *time.Duration { return &d.LeaseInterval }, 0.5, 60),
+		},
+	}
+	return inGroup(GroupLease, rows)
+}
+
 func cadenceSettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "HEARTBEAT_INTERVAL_SEC", Flag: "heartbeat-interval-sec", Arg: "SECONDS", Default: "1", Roles: engine,
+			Env: "HEARTBEAT_INTERVAL_SEC", Flag: "heartbeat-interval-sec", Arg: "SECONDS", Default: "1", Roles: timed,
 			Usage: "whole seconds between heartbeats, 1 to 5",
 			set:   wholeSeconds(func(d *draft) *time.Duration { return &d.Heartbeat }, 1, 5),
 		},
@@ -283,7 +303,7 @@ func cadenceSettings() []Setting {
 			set:   seconds(func(d *draft) *time.Duration { return &d.PublishInterval }, 0.1, 3600),
 		},
 		{
-			Env: "MAX_PUBLISH_AGE_SEC", Flag: "max-publish-age-sec", Arg: "SECONDS", Default: "60", Roles: engine, Legacy: true,
+			Env: "MAX_PUBLISH_AGE_SEC", Flag: "max-publish-age-sec", Arg: "SECONDS", Default: "60", Roles: timed, Legacy: true,
 			Usage: "publish in full at the latest after this time",
 			set:   seconds(func(d *draft) *time.Duration { return &d.MaxPublishAge }, 0, 86400),
 		},
@@ -293,12 +313,12 @@ func cadenceSettings() []Setting {
 			set:   number(func(d *draft) *float64 { return &d.ChangeEps }, 0, 1),
 		},
 		{
-			Env: "MARKET_STALE_SEC", Flag: "market-stale-sec", Arg: "SECONDS", Default: "120", Roles: engine,
+			Env: "MARKET_STALE_SEC", Flag: "market-stale-sec", Arg: "SECONDS", Default: "120", Roles: timed,
 			Usage: "market input older than this is stale",
 			set:   seconds(func(d *draft) *time.Duration { return &d.MarketStale }, 1, 86400),
 		},
 		{
-			Env: "POSITION_STALE_SEC", Flag: "position-stale-sec", Arg: "SECONDS", Default: "30", Roles: engine,
+			Env: "POSITION_STALE_SEC", Flag: "position-stale-sec", Arg: "SECONDS", Default: "30", Roles: timed,
 			Usage: "position input older than this is stale",
 			set:   seconds(func(d *draft) *time.Duration { return &d.PositionStale }, 1, 86400),
 		},
@@ -420,6 +440,66 @@ func watchSettings() []Setting {
 		},
 	}
 	return inGroup(GroupWatch, rows)
+}
+
+func alertSettings() []Setting {
+	generated := []Role{Rules, Dashboards}
+	rows := []Setting{
+		{
+			Flag: "out", Arg: "DIR", Roles: generated,
+			DefaultText: "standard output",
+			Usage:       "write the files into this folder",
+			set:         directory(func(d *draft) *string { return &d.OutDir }),
+		},
+		{
+			Flag: "check", Default: "false", Roles: generated,
+			Usage: "write nothing; fail where the files in the folder are not what would be written",
+			set:   boolean(func(d *draft) *bool { return &d.Check }),
+		},
+		{
+			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: []Role{Rules},
+			DefaultText: "25, or 4 more than a living publisher can look old",
+			Usage:       "age at which a heartbeat counts as lost",
+			set:         seconds(func(d *draft) *time.Duration { return &d.HeartbeatLost }, 21, 600),
+		},
+		{
+			Env: "ALERT_STALE_FOR_SEC", Flag: "alert-stale-for-sec", Arg: "SECONDS", Default: "120", Roles: []Role{Rules},
+			Usage: "how long QuantumHarvestMetricsStale waits; 300 flaps less during deployments",
+			set:   seconds(func(d *draft) *time.Duration { return &d.StaleFor }, 10, 3600),
+		},
+		{
+			Env: "ALERT_CLOCK_SKEW_SEC", Flag: "alert-clock-skew-sec", Arg: "SECONDS", Default: "5", Roles: []Role{Rules},
+			Usage: "by how much clocks may differ",
+			set:   seconds(func(d *draft) *time.Duration { return &d.ClockSkew }, 1, 60),
+		},
+		{
+			Env: "ALERT_STORE_SLOW_SEC", Flag: "alert-store-slow-sec", Arg: "SECONDS", Default: "0.5", Roles: []Role{Rules},
+			Usage: "round trip from which Redis is called slow",
+			set:   seconds(func(d *draft) *time.Duration { return &d.StoreSlow }, 0.001, 10),
+		},
+		{
+			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: []Role{Rules},
+			Usage: "how long a position may stay open after the advice turned to a full close",
+			set:   seconds(func(d *draft) *time.Duration { return &d.ExitUnacted }, 10, 86400),
+		},
+		{
+			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: []Role{Rules},
+			Usage: "share of time for which the advice for a position must be younger than 30 s",
+			set:   number(func(d *draft) *float64 { return &d.FreshnessSLO }, 50, 99.999),
+		},
+		{
+			Env: "RUNBOOK_URL", Flag: "runbook-url", Arg: "URL", Default: "docs/runbooks", Roles: generated,
+			Usage: "where the runbooks are, as alerts and dashboards link to them",
+			set:   link(func(d *draft) *string { return &d.RunbookURL }),
+		},
+		{
+			Env: "GRAFANA_URL", Flag: "grafana-url", Arg: "URL", Roles: []Role{Rules},
+			DefaultText: "paths without a host",
+			Usage:       "where Grafana is, as alerts link to the dashboards",
+			set:         link(func(d *draft) *string { return &d.GrafanaURL }),
+		},
+	}
+	return inGroup(GroupAlerts, rows)
 }
 
 // applySettings are names that an env file may share with the apply service. No role of this version reads them.

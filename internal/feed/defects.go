@@ -6,8 +6,9 @@ import (
 	"quantumharvest/internal/position"
 )
 
-// defectRepeat is how often a defect that stays is reported again, so that counters keep moving while it lasts.
-const defectRepeat = time.Minute
+// defectRepeat is how often a defect that stays is reported again, so that counters keep moving while it lasts: often
+// enough for an alert on them to fire and to clear within a minute.
+const defectRepeat = 20 * time.Second
 
 // defectBook remembers which defects stand under which key, so that a record that stays bad is reported once and not
 // with every poll.
@@ -54,7 +55,7 @@ func (b *defectBook) set(key string, symbol position.Symbol, flaws []flaw, now t
 	b.standing[key] = fresh
 }
 
-// repeat reports again what still stands a minute after it was last said.
+// repeat reports again what still stands a while after it was last said.
 func (b *defectBook) repeat(now time.Time, sink Sink) {
 	for _, kinds := range b.standing {
 		for _, d := range kinds {

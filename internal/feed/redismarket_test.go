@@ -227,13 +227,13 @@ func TestRedisWindowRefusals(t *testing.T) {
 			"refused candles:BTCUSDT:1m time duplicate",
 			"refused candles:BTCUSDT:1m time gap",
 			"history BTCUSDT 1 2 3.5 4 7 @420")
-		b.expect(30 * time.Second)
-		if got := len(b.poll(30 * time.Second)); got != 7 {
-			t.Errorf("%d refusals repeated after a minute, want 7", got)
+		b.expect(defectRepeat / 2)
+		if got := len(b.poll(defectRepeat)); got != 7 {
+			t.Errorf("%d refusals repeated after a while, want 7", got)
 		}
 		b.server.Del(key)
 		b.expect(time.Second)
-		if got := b.poll(time.Minute); len(got) != 0 {
+		if got := b.poll(90 * time.Second); len(got) != 0 {
 			t.Errorf("the key is gone, but: %v", brief(got))
 		}
 		b.push(key, minuteJSON(20, 1), minuteJSON(21, 2))
