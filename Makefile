@@ -9,8 +9,11 @@ COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 STAMP       := -X quantumharvest/internal/buildinfo.version=$(VERSION) -X quantumharvest/internal/buildinfo.commit=$(COMMIT)
 # Prometheus and Alertmanager bring much code that never runs here. Inlining makes it a good deal larger, so it is on only
 # where speed is felt (docs/adr/0016-prometheus-library.md).
-FAST        := std quantumharvest/... github.com/prometheus/... github.com/redis/... github.com/alicebob/... github.com/yuin/... \
-	github.com/cespare/... github.com/klauspost/... github.com/golang/... github.com/grafana/... github.com/coder/... github.com/adshao/...
+PROM        := github.com/prometheus
+FAST        := std quantumharvest/... $(PROM)/client_golang/... $(PROM)/common/... \
+	$(PROM)/prometheus/tsdb/... $(PROM)/prometheus/promql/... $(PROM)/prometheus/model/... $(PROM)/prometheus/scrape/... $(PROM)/prometheus/rules/... \
+	github.com/redis/go-redis/v9/internal/... github.com/alicebob/... github.com/yuin/... \
+	github.com/cespare/... github.com/klauspost/... github.com/golang/... github.com/grafana/regexp/... github.com/coder/...
 SMALL       := -ldflags "-s -w -funcalign=16 $(STAMP)" -gcflags=all=-l $(FAST:%=-gcflags=%=)
 TOOL        := $(GO) tool -modfile=tools/go.mod
 # Servers that were unpacked come first only for tests.

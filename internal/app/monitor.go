@@ -13,16 +13,16 @@ import (
 	"quantumharvest/internal/monitor/alert"
 	"quantumharvest/internal/monitor/prom"
 	"quantumharvest/internal/monitor/routing"
+	"quantumharvest/internal/rules"
 )
 
-// The jobs that dashboards and rules know.
 const (
-	exporterJob  = "quantum-harvest-exporter"
-	publisherJob = "quantum-harvest-publisher"
+	// monitorDir is the monitor's part of the data folder.
+	monitorDir = "monitor"
+	// resendDelay is how often the embedded Prometheus tells its Alertmanager of an alert that fires. An alert that nobody
+	// speaks of any more is over after four of them: so long the Watchdog goes on being told when Prometheus is dead.
+	resendDelay = 10 * time.Second
 )
-
-// monitorDir is the monitor's part of the data folder.
-const monitorDir = "monitor"
 
 // Monitor runs Prometheus and Alertmanager beside services that run elsewhere.
 func Monitor(ctx context.Context, env Env) error {
@@ -72,20 +72,36 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 	if c.DataDir != "" {
 		dir = filepath.Join(c.DataDir, monitorDir)
 	}
-	rules := []prom.RuleFile{{Name: alertRulesName, Content: alertRules(m.TimeScale)}}
-	for _, path := range m.RuleFiles {
-		rules = append(rules, prom.RuleFile{Name: path})
+	files, err := ruleFiles(c)
+	if err != nil {
+		return nil, err
 	}
 	return monitor.New(monitor.Options{
 		Dir: dir, ListenHost: m.ListenHost, Port: m.Port, AlertmanagerPort: m.AlertmanagerPort, NextFree: nextFree,
 		WebConfigFile: c.WebConfigFile, AllowedHosts: m.AllowedHosts, TokenFile: m.TokenFile,
 		Prometheus: m.PrometheusURL == nil, AlertmanagerURL: m.AlertmanagerURL, AlertmanagerHTTPFile: m.AlertmanagerHTTPFile,
 		ExternalURL: m.ExternalURL, AlertmanagerExternalURL: m.AlertmanagerExternalURL,
-		Jobs:           []prom.Job{{Name: exporterJob, Targets: exporters}, {Name: publisherJob, Targets: publishers}},
-		ScrapeHTTPFile: m.ScrapeHTTPFile, ScrapeInterval: m.ScrapeInterval, TimeScale: m.TimeScale, Rules: rules,
+		Jobs:           []prom.Job{{Name: rules.JobExporter, Targets: exporters}, {Name: rules.JobPublisher, Targets: publishers}},
+		ScrapeHTTPFile: m.ScrapeHTTPFile, ScrapeInterval: m.ScrapeInterval, TimeScale: m.TimeScale, ResendDelay: resendDelay,
+		Rules: files, Steady: []string{rules.Watchdog},
 		RetentionTime: m.Retention, RetentionBytes: int64(m.RetentionMB) << 20, Notifications: notifications,
 		Version: env.Build.Version, Revision: env.Build.Commit, GoVersion: env.Build.GoVersion, Log: env.Log,
 	})
+}
+
+// ruleFiles are the rules of the desk, with the thresholds of the settings, and those that the settings name.
+func ruleFiles(c config.Config) ([]prom.RuleFile, error) {
+	t := thresholds(c)
+	t.ResendDelay = resendDelay
+	ours, err := rules.Render(t.Scale(c.Monitor.TimeScale))
+	if err != nil {
+		return nil, err
+	}
+	files := []prom.RuleFile{{Name: rules.FileName, Content: ours}}
+	for _, path := range c.Monitor.RuleFiles {
+		files = append(files, prom.RuleFile{Name: path})
+	}
+	return files, nil
 }
 
 // upMonitor is the monitor of up, on the ports that the desk has bound; nil where it is left out or elsewhere entirely.

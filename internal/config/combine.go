@@ -347,24 +347,28 @@ func (l *loader) checkCadence() {
 	}
 }
 
-// scrapeInterval is how often Prometheus scrapes and evaluates in a deployment of this system (wire contract).
-const scrapeInterval = 10 * time.Second
-
 func (l *loader) checkGenerated() {
 	d := &l.draft
 	if d.Check && d.OutDir == "" && !l.failed["--out"] {
 		l.contradict("there is nothing to compare with; say with --out where the files are", "--check")
 	}
-	if l.role != Rules {
-		return
+	if l.role == Rules {
+		l.checkAlerts()
 	}
-	oldest := 2*scrapeInterval + d.Heartbeat
+}
+
+// checkAlerts settles from which age on a heartbeat counts as lost. At a time scale everything but the heartbeat itself
+// shrinks.
+func (l *loader) checkAlerts() {
+	d := &l.draft
+	scale := time.Duration(max(d.Monitor.TimeScale, 1))
+	oldest := 2*d.Monitor.ScrapeInterval + scale*d.Heartbeat
 	switch {
 	case d.HeartbeatLost == 0:
-		d.HeartbeatLost = oldest + 4*time.Second
+		d.HeartbeatLost = max(oldest, 2*d.Monitor.ScrapeInterval+d.Heartbeat+4*time.Second)
 	case d.HeartbeatLost < oldest:
-		l.contradict(fmt.Sprintf("a living publisher can look %s old, with a scrape every %s; raise the first", oldest, scrapeInterval),
-			"ALERT_HEARTBEAT_LOST_SEC", "HEARTBEAT_INTERVAL_SEC")
+		l.contradict(fmt.Sprintf("a living publisher can look %s old; raise the first, or lower one of the others", oldest),
+			"ALERT_HEARTBEAT_LOST_SEC", "HEARTBEAT_INTERVAL_SEC", "MONITOR_SCRAPE_INTERVAL_SEC")
 	}
 }
 

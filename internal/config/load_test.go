@@ -58,6 +58,13 @@ func monitoringDefaults() Monitoring {
 	}
 }
 
+// withAlerts adds the defaults of the alert rules.
+func withAlerts(c Config) Config {
+	c.HeartbeatLost, c.StaleFor, c.ClockSkew, c.StoreSlow = 25*time.Second, 2*time.Minute, 5*time.Second, 500*time.Millisecond
+	c.ExitUnacted, c.FreshnessSLO, c.RunbookURL = 5*time.Minute, 99.9, "docs/runbooks"
+	return c
+}
+
 func TestDefaults(t *testing.T) {
 	engine := Config{
 		EmbeddedPort: 0,
@@ -76,8 +83,12 @@ func TestDefaults(t *testing.T) {
 	up.Feed, up.Positions = Feed{Kind: FeedAuto}, Positions{Kind: PositionsDemo}
 	up.PollInterval, up.MetricsPort = 5*time.Second, 8042
 	up.Monitor = monitoringDefaults()
+	up = withAlerts(up)
 
-	monitor := Config{Role: Monitor, Monitor: monitoringDefaults(), LogFormat: LogText}
+	monitor := withAlerts(Config{
+		Role: Monitor, Monitor: monitoringDefaults(), LogFormat: LogText,
+		Heartbeat: time.Second, MaxPublishAge: time.Minute, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second,
+	})
 	monitor.Monitor.ExporterTargets, monitor.Monitor.PublisherTargets = []string{"127.0.0.1:8042"}, []string{"127.0.0.1:8041"}
 
 	publish := engine
@@ -139,7 +150,7 @@ func TestLegacyEnvFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{
+	want := withAlerts(Config{
 		Role: Up, Redis: Redis{Network: "tcp", Addr: "localhost:6380", DB: 2}, EmbeddedPort: 6379,
 		Keys: Keys{
 			Prefix: "quantum:", MarketState: "test:ms:", RiskProposal: "test:risk:", Harvest: "test:harvest:",
@@ -152,7 +163,7 @@ func TestLegacyEnvFile(t *testing.T) {
 		StateInterval: 30 * time.Second, Shards: 1, LeaseInterval: 2 * time.Second, Window: 400, StreamEnabled: true, PollInterval: 7 * time.Second,
 		ListenHost: "127.0.0.1", MetricsPort: 9042, PublisherPort: 8041, LogLevel: slog.LevelDebug, LogFormat: LogText,
 		Monitor: monitoringDefaults(),
-	}
+	})
 	if d := diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}

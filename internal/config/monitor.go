@@ -138,9 +138,9 @@ func monitorSettings() []Setting {
 			set:   targets(func(d *draft) *[]string { return &m(d).PublisherTargets }),
 		},
 		{
-			Env: "MONITOR_SCRAPE_INTERVAL_SEC", Flag: "scrape-interval-sec", Arg: "SECONDS", Default: "10", Roles: monitoring,
-			Usage: "time between two scrapes, and between two evaluations where a rule does not say",
-			set:   seconds(func(d *draft) *time.Duration { return &m(d).ScrapeInterval }, 1, 300),
+			Env: "MONITOR_SCRAPE_INTERVAL_SEC", Flag: "scrape-interval-sec", Arg: "SECONDS", Default: "10", Roles: alerting,
+			Usage: "time between two scrapes, and between two evaluations of the alert rules, 1 to 15",
+			set:   seconds(func(d *draft) *time.Duration { return &m(d).ScrapeInterval }, 1, 15),
 		},
 		{
 			Env: "MONITOR_SCRAPE_HTTP_CONFIG_FILE", Flag: "scrape-http-config", Arg: "FILE", Roles: monitoring,
@@ -317,6 +317,9 @@ func (l *loader) combineMonitor() {
 	l.together("NOTIFY_EMAIL_TO", "NOTIFY_EMAIL_FROM")
 	l.together("NOTIFY_EMAIL_TO", "NOTIFY_SMTP_HOST")
 	l.together("NOTIFY_SMTP_USER", "NOTIFY_SMTP_PASSWORD_FILE")
+	if m.PrometheusURL == nil {
+		l.checkAlerts()
+	}
 	if len(l.problems) > 0 {
 		return
 	}

@@ -33,6 +33,26 @@ func TestMonitorSettings(t *testing.T) {
 	}
 }
 
+// A heartbeat that is lost is older than a living one can look, at every time scale.
+func TestTheAgeOfALostHeartbeatFollows(t *testing.T) {
+	for _, c := range []struct {
+		role Role
+		env  []string
+		want time.Duration
+	}{
+		{Rules, []string{"MONITOR_SCRAPE_INTERVAL_SEC=5", "HEARTBEAT_INTERVAL_SEC=2"}, 16 * time.Second},
+		{Monitor, []string{"MONITOR_SCRAPE_INTERVAL_SEC=15"}, 35 * time.Second},
+		{Up, []string{"MONITOR_TIME_SCALE=5", "HEARTBEAT_INTERVAL_SEC=5"}, 45 * time.Second},
+	} {
+		if got := mustLoad(t, c.role, nil, c.env...).HeartbeatLost; got != c.want {
+			t.Errorf("%v: %s, want %s", c.env, got, c.want)
+		}
+	}
+	if got := mustLoad(t, Monitor, nil, "PROMETHEUS_URL=http://p"); got.HeartbeatLost != 0 {
+		t.Error("rules of another server are looked at")
+	}
+}
+
 func TestUpWithoutAMonitorDoesNotCheckIt(t *testing.T) {
 	c := mustLoad(t, Up, []string{"--monitor=false"}, "METRICS_PORT=9091", "NOTIFY_SMTP_USER=x")
 	if c.Monitor.On {
@@ -59,6 +79,9 @@ func TestMonitorProblems(t *testing.T) {
 		{Monitor, []string{"MONITOR_PUBLISHER_TARGETS=,"}, "names no target"},
 		{Monitor, []string{"MONITOR_ALLOWED_HOSTS=http://x"}, "not a host"},
 		{Monitor, []string{"MONITOR_TIME_SCALE=6"}, "from 1 to 5"},
+		{Monitor, []string{"MONITOR_SCRAPE_INTERVAL_SEC=20"}, "from 1 to 15"},
+		{Monitor, []string{"ALERT_HEARTBEAT_LOST_SEC=20"}, "a living publisher can look 21s old"},
+		{Up, []string{"ALERT_HEARTBEAT_LOST_SEC=26", "MONITOR_TIME_SCALE=5", "HEARTBEAT_INTERVAL_SEC=2"}, "a living publisher can look 30s old"},
 		{Monitor, []string{"MONITOR_RETENTION=5m"}, "from 2h to 3650d"},
 		{Monitor, []string{"MONITOR_RULE_FILES=/does/not/exist"}, "cannot be read"},
 		{Monitor, []string{"NOTIFY_SLACK_URL_FILE=" + secret}, "does not hold a URL"},

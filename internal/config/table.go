@@ -78,7 +78,9 @@ var (
 	serving  = []Role{Up, Publish, Export, Monitor}
 	lasting  = []Role{Up, Publish, Monitor}
 	// timed are the roles that need to know how often the publisher beats and publishes: its own, and the rules about it.
-	timed = []Role{Up, Publish, Rules}
+	timed = []Role{Up, Publish, Monitor, Rules}
+	// alerting are the roles that make alert rules.
+	alerting = []Role{Up, Monitor, Rules}
 )
 
 // Settings is the table: every setting of every role, in the order of help and docs.
@@ -457,43 +459,43 @@ func alertSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Check }),
 		},
 		{
-			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: []Role{Rules},
-			DefaultText: "25, or 4 more than a living publisher can look old",
+			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: alerting,
+			DefaultText: "4 more than a living publisher can look old: 25",
 			Usage:       "age at which a heartbeat counts as lost",
-			set:         seconds(func(d *draft) *time.Duration { return &d.HeartbeatLost }, 21, 600),
+			set:         seconds(func(d *draft) *time.Duration { return &d.HeartbeatLost }, 3, 600),
 		},
 		{
-			Env: "ALERT_STALE_FOR_SEC", Flag: "alert-stale-for-sec", Arg: "SECONDS", Default: "120", Roles: []Role{Rules},
+			Env: "ALERT_STALE_FOR_SEC", Flag: "alert-stale-for-sec", Arg: "SECONDS", Default: "120", Roles: alerting,
 			Usage: "how long QuantumHarvestMetricsStale waits; 300 flaps less during deployments",
 			set:   seconds(func(d *draft) *time.Duration { return &d.StaleFor }, 10, 3600),
 		},
 		{
-			Env: "ALERT_CLOCK_SKEW_SEC", Flag: "alert-clock-skew-sec", Arg: "SECONDS", Default: "5", Roles: []Role{Rules},
+			Env: "ALERT_CLOCK_SKEW_SEC", Flag: "alert-clock-skew-sec", Arg: "SECONDS", Default: "5", Roles: alerting,
 			Usage: "by how much clocks may differ",
 			set:   seconds(func(d *draft) *time.Duration { return &d.ClockSkew }, 1, 60),
 		},
 		{
-			Env: "ALERT_STORE_SLOW_SEC", Flag: "alert-store-slow-sec", Arg: "SECONDS", Default: "0.5", Roles: []Role{Rules},
+			Env: "ALERT_STORE_SLOW_SEC", Flag: "alert-store-slow-sec", Arg: "SECONDS", Default: "0.5", Roles: alerting,
 			Usage: "round trip from which Redis is called slow",
 			set:   seconds(func(d *draft) *time.Duration { return &d.StoreSlow }, 0.001, 10),
 		},
 		{
-			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: []Role{Rules},
+			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: alerting,
 			Usage: "how long a position may stay open after the advice turned to a full close",
 			set:   seconds(func(d *draft) *time.Duration { return &d.ExitUnacted }, 10, 86400),
 		},
 		{
-			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: []Role{Rules},
+			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: alerting,
 			Usage: "share of time for which the advice for a position must be younger than 30 s",
 			set:   number(func(d *draft) *float64 { return &d.FreshnessSLO }, 50, 99.999),
 		},
 		{
-			Env: "RUNBOOK_URL", Flag: "runbook-url", Arg: "URL", Default: "docs/runbooks", Roles: generated,
+			Env: "RUNBOOK_URL", Flag: "runbook-url", Arg: "URL", Default: "docs/runbooks", Roles: []Role{Up, Monitor, Rules, Dashboards},
 			Usage: "where the runbooks are, as alerts and dashboards link to them",
 			set:   link(func(d *draft) *string { return &d.RunbookURL }),
 		},
 		{
-			Env: "GRAFANA_URL", Flag: "grafana-url", Arg: "URL", Roles: []Role{Rules},
+			Env: "GRAFANA_URL", Flag: "grafana-url", Arg: "URL", Roles: alerting,
 			DefaultText: "paths without a host",
 			Usage:       "where Grafana is, as alerts link to the dashboards",
 			set:         link(func(d *draft) *string { return &d.GrafanaURL }),

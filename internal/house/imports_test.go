@@ -51,7 +51,7 @@ var may = []struct {
 	},
 	{"internal/monitor/prom", []string{"internal/monitor/folder"}, "a Prometheus knows targets and rules, and nothing of ours"},
 	{"internal/monitor/alert", []string{"internal/monitor/folder"}, "an Alertmanager knows alerts and a configuration, and nothing of ours"},
-	{"internal/monitor/routing", nil, "who is told what is a text: any Alertmanager takes it"},
+	{"internal/monitor/routing", []string{"internal/rules"}, "who is told what is a text about the alerts of the table; any Alertmanager takes it"},
 	{"internal/monitor/folder", nil, "a folder does not know what is kept in it"},
 	{"internal/listen", nil, "serving pages and metrics knows nothing of what is served"},
 	{"internal/rules", nil, "the rules are a table: what others measure is named there, not imported"},

@@ -52,12 +52,14 @@ type Options struct {
 	Jobs           []prom.Job // the monitor itself is added
 	ScrapeHTTPFile string
 	ScrapeInterval time.Duration
-	TimeScale      int // divides all intervals, for drills; 1 is real time
+	ResendDelay    time.Duration // how often the Alertmanager is told of an alert that fires
+	TimeScale      int           // divides all intervals, for drills; 1 is real time
 	Rules          []prom.RuleFile
 	RetentionTime  time.Duration
 	RetentionBytes int64
 
 	Notifications *alert.Config // of the embedded Alertmanager
+	Steady        []string      // names of the alerts that say by being told that all works
 
 	Version, Revision, GoVersion string
 	Log                          *slog.Logger
@@ -171,7 +173,7 @@ func (m *Monitor) openAlertmanager(libraries *slog.Logger) (err error) {
 		return err
 	}
 	m.alertmanager, err = alert.New(alert.Options{
-		Folder: m.folder, Config: o.Notifications, ExternalURL: reached, TimeScale: o.TimeScale, Log: o.Log, Libraries: libraries,
+		Folder: m.folder, Config: o.Notifications, Steady: o.Steady, ExternalURL: reached, TimeScale: o.TimeScale, Log: o.Log, Libraries: libraries,
 	})
 	if err != nil {
 		return err
@@ -201,8 +203,8 @@ func (m *Monitor) openPrometheus(libraries *slog.Logger) (err error) {
 	}
 	jobs := append(o.Jobs[:len(o.Jobs):len(o.Jobs)], prom.Job{Name: SelfJob, Targets: []string{m.promPort.URL()}})
 	m.prometheus, err = prom.New(prom.Options{
-		Folder: m.folder, Jobs: jobs, ScrapeHTTPFile: o.ScrapeHTTPFile, ScrapeInterval: o.ScrapeInterval, TimeScale: o.TimeScale,
-		Rules: o.Rules, Notify: told, RetentionTime: o.RetentionTime, RetentionBytes: o.RetentionBytes, ExternalURL: reached,
+		Folder: m.folder, Jobs: jobs, ScrapeHTTPFile: o.ScrapeHTTPFile, ScrapeInterval: o.ScrapeInterval, ResendDelay: o.ResendDelay,
+		TimeScale: o.TimeScale, Rules: o.Rules, Notify: told, RetentionTime: o.RetentionTime, RetentionBytes: o.RetentionBytes, ExternalURL: reached,
 		Self: m.gatherer(), Revision: o.Revision, Log: o.Log, Libraries: libraries,
 	})
 	if err != nil {

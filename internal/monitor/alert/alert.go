@@ -53,6 +53,8 @@ const (
 type Options struct {
 	Folder *folder.Folder
 	Config *Config
+	// Steady are the names of alerts that say by being told that all works: one of an earlier run says nothing.
+	Steady []string
 	// ExternalURL is where people reach this server: the links in notifications begin with it.
 	ExternalURL *url.URL
 	// TimeScale divides the time that alerts of an earlier run are given to show up again, for drills; 1 is real time.
@@ -107,7 +109,7 @@ func New(o Options) (_ *Server, err error) {
 			s.alerts.Close()
 		}
 	}()
-	s.saved = newSnapshot(o.Folder, o.Log)
+	s.saved = newSnapshot(o.Folder, o.Steady, o.Log)
 	if err := s.saved.restore(s.alerts, time.Now(), revivalGrace/time.Duration(o.TimeScale)); err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func startScaled(t *testing.T, dir, text string, scale int) *running {
 		t.Fatal(err)
 	}
 	r.server, err = New(Options{
-		Folder: r.folder, Config: conf, ExternalURL: &url.URL{Scheme: "http", Host: "desk.example.com"}, TimeScale: scale, Log: log, Libraries: log,
+		Folder: r.folder, Config: conf, Steady: []string{"Watchdog"}, ExternalURL: &url.URL{Scheme: "http", Host: "desk.example.com"}, TimeScale: scale, Log: log, Libraries: log,
 	})
 	if err != nil {
 		r.folder.Close()
@@ -253,7 +253,7 @@ func TestSilencesAndAlertsSurviveARestart(t *testing.T) {
 	r := start(t, dir, conf)
 	id := r.silence("Planned")
 	lost, gone := firing("Lost", "symbol", "A"), firing("Gone")
-	r.send(lost, gone, firing("Planned"))
+	r.send(lost, gone, firing("Planned"), firing("Watchdog"))
 	hook.Told(soon, "the alert", names("Lost A"))
 	hook.Told(soon, "the one that ends meanwhile", names("Gone"))
 	r.end()
@@ -265,6 +265,9 @@ func TestSilencesAndAlertsSurviveARestart(t *testing.T) {
 	code, body := again.ask(http.MethodGet, "/api/v2/alerts", nil)
 	if code != 200 || !strings.Contains(body, "Lost") || !strings.Contains(body, "Planned") {
 		t.Errorf("the alerts are gone: %d %s", code, body)
+	}
+	if strings.Contains(body, "Watchdog") {
+		t.Error("the alert that says that all works comes from a run that is over")
 	}
 	// One alert is over, the other still fires: only the end is news.
 	again.send(lost, over(gone), firing("New"))

@@ -180,26 +180,19 @@ func TestOneCausePagesOnce(t *testing.T) {
 		{
 			"store down", firing("QuantumHarvestStoreDown"),
 			[]post{firing("QuantumHarvestHeartbeatLost", "symbol", "A"), firing("QuantumHarvestMetricsStale", "symbol", "A")},
-			[]post{firing("QuantumHarvestRuleFailures"), firing("Else")},
+			[]post{firing("QuantumHarvestRulesFailing"), firing("Else")},
 		},
 		{
 			"heartbeat of one symbol lost", firing("QuantumHarvestHeartbeatLost", "symbol", "A"),
-			[]post{firing("QuantumHarvestMetricsStale", "symbol", "A"), firing("QuantumHarvestKillScoreCritical", "symbol", "A"), firing("QuantumHarvestInputStale", "symbol", "A")},
-			[]post{firing("QuantumHarvestInputStale", "symbol", "B"), firing("QuantumHarvestKillScoreCritical", "symbol", "B")},
-		},
-		{
-			"all heartbeats lost", firing("QuantumHarvestHeartbeatAbsent"),
-			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "A"), firing("QuantumHarvestKillScoreHigh", "symbol", "B")},
-			[]post{firing("Else")},
+			[]post{
+				firing("QuantumHarvestMetricsStale", "symbol", "A"), firing("QuantumHarvestKillScoreCritical", "symbol", "A"),
+				firing("QuantumHarvestMarketStale", "symbol", "A"), firing("QuantumHarvestPublisherDown"),
+			},
+			[]post{firing("QuantumHarvestMarketStale", "symbol", "B"), firing("QuantumHarvestKillScoreCritical", "symbol", "B")},
 		},
 		{
 			"heartbeat stale", firing("QuantumHarvestMetricsStale", "symbol", "A"),
-			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "A"), firing("QuantumHarvestKillScoreCritical", "symbol", "A")},
-			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "B")},
-		},
-		{
-			"kill score critical", firing("QuantumHarvestKillScoreCritical", "symbol", "A"),
-			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "A")},
+			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "A"), firing("QuantumExitNotActedOn", "symbol", "A")},
 			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "B")},
 		},
 	} {

@@ -40,6 +40,7 @@ const (
 // sender restarts with it, an alert that ended meanwhile would never be notified as resolved.
 type snapshot struct {
 	path   string // blank: nowhere
+	steady []string
 	folder *folder.Folder
 	log    *slog.Logger
 
@@ -48,8 +49,8 @@ type snapshot struct {
 	err  error // of the last save
 }
 
-func newSnapshot(f *folder.Folder, log *slog.Logger) *snapshot {
-	s := &snapshot{folder: f, log: log}
+func newSnapshot(f *folder.Folder, steady []string, log *slog.Logger) *snapshot {
+	s := &snapshot{folder: f, steady: steady, log: log}
 	if !f.Temporary() {
 		s.path = f.Path(alertsName)
 	}
@@ -121,7 +122,11 @@ func (s *snapshot) save(alerts *mem.Alerts, now time.Time) {
 	list := []saved{}
 	pending := alerts.GetPending()
 	for a := range pending.Next() {
-		if alert := a.Data; !alert.ResolvedAt(now) || now.Sub(alert.EndsAt) <= resolvedKept {
+		alert := a.Data
+		if slices.Contains(s.steady, alert.Name()) {
+			continue
+		}
+		if !alert.ResolvedAt(now) || now.Sub(alert.EndsAt) <= resolvedKept {
 			list = append(list, saved{
 				Labels: alert.Labels, Annotations: alert.Annotations, StartsAt: alert.StartsAt, EndsAt: alert.EndsAt,
 				GeneratorURL: alert.GeneratorURL, UpdatedAt: alert.UpdatedAt, Timeout: alert.Timeout, Firing: !alert.ResolvedAt(now),

@@ -57,6 +57,9 @@ type Options struct {
 	// ScrapeHTTPFile says how targets are asked (TLS, credentials), in Prometheus' HTTP client format; blank: plainly.
 	ScrapeHTTPFile string
 	ScrapeInterval time.Duration // above zero
+	// ResendDelay is how often the Alertmanager is told of an alert that fires. It takes one that it does not hear of for four
+	// of them as over.
+	ResendDelay time.Duration
 	// TimeScale divides every interval, for drills; 1 is real time.
 	TimeScale int
 	Rules     []RuleFile
@@ -162,7 +165,7 @@ func New(o Options) (_ *Server, err error) {
 		QueryFunc: rules.EngineQueryFunc(s.engine, s.store.db), NotifyFunc: rules.SendAlerts(s.notify, o.ExternalURL.String()),
 		Context: s.queries, ExternalURL: o.ExternalURL, Registerer: s.registry, Logger: o.Libraries,
 		// Alerts with a `for` as short as one evaluation go on where they were before a restart.
-		OutageTolerance: outageTolerance, ForGracePeriod: s.interval(), ResendDelay: time.Minute / time.Duration(o.TimeScale),
+		OutageTolerance: outageTolerance, ForGracePeriod: s.interval(), ResendDelay: o.ResendDelay / time.Duration(o.TimeScale),
 		GroupLoader: load, FeatureRegistry: registry, Parser: text,
 	})
 	if err := s.rules.Update(s.interval(), load.names(), labels.EmptyLabels(), o.ExternalURL.String(), nil); err != nil {

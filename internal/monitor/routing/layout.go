@@ -32,7 +32,7 @@ route:
   repeat_interval: {{ every "4h" }}
   routes:
     # Told at a steady pace: whoever listens misses it when any link of the chain breaks.
-    - matchers: ['alertname="Watchdog"']
+    - matchers: ['alertname="{{ .Steady }}"']
       receiver: {{ .Watchdog }}
       group_wait: 0s
       group_interval: {{ every "10s" }}
@@ -57,10 +57,10 @@ route:
       repeat_interval: {{ every "24h" }}
 
 inhibit_rules:
-{{- range .Causes }}
-  # {{ .Why }}
-  - source_matchers: [{{ range $i, $m := .Source }}{{ if $i }}, {{ end }}'{{ $m }}'{{ end }}]
-    target_matchers: [{{ range $i, $m := .Hides }}{{ if $i }}, {{ end }}'{{ $m }}'{{ end }}]
+{{- range .Inhibitions }}
+  # {{ .Reason }}
+  - source_matchers: ['{{ .SourceMatch }}']
+    target_matchers: ['{{ .TargetMatch }}']
 {{- if .Equal }}
     equal: [{{ range $i, $l := .Equal }}{{ if $i }}, {{ end }}{{ $l }}{{ end }}]
 {{- end }}

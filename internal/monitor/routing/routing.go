@@ -1,5 +1,6 @@
 // Package routing writes the Alertmanager configuration that comes with the desk: who is told what, how soon, how often,
-// and which alert keeps quiet because of which other. Any Alertmanager from 0.25 on takes it.
+// and which alert keeps quiet because of which other. It is made for the alerts of internal/rules; any Alertmanager from
+// 0.25 on takes it.
 package routing
 
 import (
@@ -11,7 +12,13 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"quantumharvest/internal/rules"
 )
+
+// perSymbol are the alerts that are a decision about one position each: they are told symbol by symbol, while an outage
+// that touches many symbols is told once.
+var perSymbol = []string{"QuantumHarvestKillScoreHigh", "QuantumHarvestKillScoreCritical", "QuantumExitNotActedOn"}
 
 // The names of the receivers.
 const (
@@ -94,7 +101,10 @@ func Render(o Options, form Form) []byte {
 	page.Watchdog = Webhook{}
 	notice := page
 	notice.Name, notice.PagerDuty = Notice, PagerDuty{}
-	d := data{Portable: form == Portable, Watchdog: Nobody, Page: Log, Notice: Log, Causes: causes, PerSymbol: perSymbol}
+	d := data{
+		Portable: form == Portable, Steady: rules.Watchdog, Watchdog: Nobody, Page: Log, Notice: Log,
+		Inhibitions: rules.Inhibitions(), PerSymbol: strings.Join(perSymbol, "|"),
+	}
 	if page.anyone() {
 		d.Page = Page
 		d.Receivers = append(d.Receivers, page)
@@ -133,10 +143,11 @@ func (r receiver) Steady() bool { return r.Name == DeadMan }
 
 type data struct {
 	Portable               bool
-	Page, Notice, Watchdog string
-	PerSymbol              string
+	Steady                 string // name of the alert that the dead-man switch waits for
+	Page, Notice, Watchdog string // names of receivers
+	PerSymbol              string // regular expression
 	Receivers              []receiver
-	Causes                 []cause
+	Inhibitions            []rules.Inhibition
 }
 
 // quoted writes any text as a YAML scalar: JSON strings are.

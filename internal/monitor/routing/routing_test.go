@@ -1,14 +1,20 @@
 package routing
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/realserver"
+	"quantumharvest/internal/rules"
 )
 
 // everyone is a configuration with all receivers on.
@@ -62,6 +68,7 @@ func TestRoutes(t *testing.T) {
 		{"everyone", "alertname=QuantumHarvestExporterDown severity=critical", Page},
 		{"everyone", "alertname=QuantumHarvestKillScoreCritical severity=critical symbol=BTCUSDT", Page},
 		{"everyone", "alertname=QuantumHarvestMetricsStale severity=warning symbol=BTCUSDT", Notice},
+		{"everyone", "alertname=QuantumExitNotActedOn severity=warning symbol=BTCUSDT", Notice},
 		{"everyone", "alertname=Something severity=info", Notice},
 		{"everyone", "alertname=Something", Notice},
 		{"everyone", "alertname=Watchdog severity=none", DeadMan},
@@ -75,6 +82,55 @@ func TestRoutes(t *testing.T) {
 		out, err := exec.Command(amtool, args...).Output()
 		if got := strings.TrimSpace(string(out)); err != nil || got != c.want {
 			t.Errorf("%s, %s: goes to %q (%v), want %q", c.who, c.labels, got, err, c.want)
+		}
+	}
+}
+
+// What is told symbol by symbol is what the rules call so.
+func TestPerSymbolAlertsExist(t *testing.T) {
+	for _, name := range perSymbol {
+		if !slices.Contains(rules.Names(), name) {
+			t.Errorf("no rule is called %s", name)
+		}
+	}
+}
+
+// What a drill does: Debian's Alertmanager runs the portable form, at another time scale.
+func TestDebiansAlertmanagerRunsIt(t *testing.T) {
+	t.Parallel()
+	hook, deadMan := monitortest.NewReceiver(t, ""), monitortest.NewReceiver(t, "")
+	o := Options{Webhook: Webhook{URL: hook.URL()}, Watchdog: Webhook{URL: deadMan.URL()}, TimeScale: 50}
+	at := realserver.Alertmanager(t, save(t, Render(o, Portable)))
+	send := func(alerts string) {
+		t.Helper()
+		resp, err := http.Post(at+"/api/v2/alerts", "application/json", strings.NewReader(alerts))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("alerts are refused: %s", resp.Status)
+		}
+	}
+	send(`[{"labels": {"alertname": "QuantumHarvestStoreDown", "severity": "critical"}}]`)
+	send(`[{"labels": {"alertname": "Watchdog", "severity": "none"}},
+		{"labels": {"alertname": "QuantumHarvestHeartbeatLost", "severity": "critical", "symbol": "BTCUSDT"}},
+		{"labels": {"alertname": "QuantumHarvestKillScoreHigh", "severity": "warning", "symbol": "ETHUSDT"}},
+		{"labels": {"alertname": "Other", "severity": "critical"}}]`)
+	for _, name := range []string{"QuantumHarvestStoreDown", "Other"} {
+		hook.Told(20*time.Second, name, func(m monitortest.Message) bool { return slices.Contains(m.Names("firing"), name) })
+	}
+	monitortest.Eventually(t, 20*time.Second, func() error {
+		if n := len(deadMan.Messages()); n < 3 {
+			return fmt.Errorf("the dead-man switch was told %d times", n)
+		}
+		return nil
+	})
+	for _, m := range hook.Messages() {
+		for _, name := range m.Names("firing") {
+			if strings.HasPrefix(name, "QuantumHarvestHeartbeatLost") || strings.HasPrefix(name, "QuantumHarvestKillScore") {
+				t.Errorf("%s was told beside its cause", name)
+			}
 		}
 	}
 }
