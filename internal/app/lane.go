@@ -55,7 +55,7 @@ func (l *lane) note(err error) {
 		l.pause.Reset()
 	} else {
 		l.failures++
-		l.resume = time.Now().Add(l.pause.NextBackOff())
+		l.resume = l.p.now().Add(l.pause.NextBackOff())
 		l.p.met.storeErrors.Inc()
 	}
 	l.p.noteStore(err)

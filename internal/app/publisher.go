@@ -32,6 +32,7 @@ type publisher struct {
 	met     *publisherMetrics
 	// done ends the run early and with success: for --once and for a recording that has ended.
 	done func(engine.Status) bool
+	now  func() time.Time
 
 	lanes     []*lane
 	storeDown atomic.Bool // the last piece of some kind of work failed
@@ -86,7 +87,7 @@ func (p *publisher) loop(ctx context.Context) {
 		case answer := <-leasing.answers:
 			answer()
 		}
-		now := time.Now()
+		now := p.now()
 		if !leasing.busy {
 			if ask, due := p.engine.AskLease(now); due {
 				leasing.start(func(ctx context.Context) (func(), error) { return p.askLease(ctx, ask) })
@@ -103,7 +104,7 @@ func (p *publisher) loop(ctx context.Context) {
 			free, auditDue = false, false
 		}
 		work := p.engine.Step(now, free)
-		p.met.stepped(work, time.Since(now))
+		p.met.stepped(work, p.now().Sub(now))
 		auditDue = auditDue || work.Audit
 		if !work.Empty() {
 			writing.start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work) })
@@ -119,7 +120,7 @@ func (p *publisher) loop(ctx context.Context) {
 		if !writing.busy && writing.resume.After(now) {
 			next = earliest(next, writing.resume)
 		}
-		timer.Reset(max(0, next.Round(0).Sub(time.Now().Round(0))))
+		timer.Reset(max(0, next.Round(0).Sub(p.now().Round(0))))
 	}
 }
 
@@ -135,11 +136,11 @@ func (p *publisher) end(ctx context.Context) {
 	for _, l := range p.lanes {
 		l.finish()
 	}
-	p.engine.Snapshot(time.Now())
+	p.engine.Snapshot(p.now())
 	if p.storeDown.Load() || p.engine.Status().Lease.Members == 0 {
 		return // it cannot be told, or was never told of this process
 	}
-	leave := p.engine.LeaveLease(time.Now())
+	leave := p.engine.LeaveLease(p.now())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
 	if _, err := p.store.AskLease(ctx, leave.LeaseAsk); err != nil {
@@ -185,7 +186,7 @@ func (p *publisher) askLease(ctx context.Context, ask engine.LeaseAsk) (func(), 
 	ctx, cancel := context.WithTimeout(ctx, ask.Patience())
 	defer cancel()
 	ans, err := p.store.AskLease(ctx, ask.LeaseAsk)
-	return func() { p.engine.ConfirmLease(ask, ans, err, time.Now()) }, err
+	return func() { p.engine.ConfirmLease(ask, ans, err, p.now()) }, err
 }
 
 func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), error) {
@@ -195,7 +196,7 @@ func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), e
 	}
 	return func() {
 		first := !p.engine.Restored()
-		p.engine.Restore(recall, m, time.Now())
+		p.engine.Restore(recall, m, p.now())
 		if !first {
 			return
 		}
@@ -212,7 +213,7 @@ func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), e
 // carry writes a batch.
 func (p *publisher) carry(ctx context.Context, work engine.Work) (func(), error) {
 	res, err := p.store.Write(ctx, work.Batch)
-	return func() { p.engine.Confirm(work, res, err, time.Now()) }, err
+	return func() { p.engine.Confirm(work, res, err, p.now()) }, err
 }
 
 // audit reads back what the store holds. That it does not succeed says nothing about writing, so it is no failure.
@@ -223,7 +224,7 @@ func (p *publisher) audit(ctx context.Context) (func(), error) {
 		return func() {}, nil
 	}
 	return func() {
-		p.met.observe(c)
-		p.engine.Audit(c, time.Now())
+		p.met.observe(c, p.now())
+		p.engine.Audit(c, p.now())
 	}, nil
 }

@@ -14,9 +14,12 @@ import (
 // combine settles what needs more than one setting: defaults that follow from others, earlier names for the same
 // thing, and contradictions.
 func (l *loader) combine() {
-	if l.role.generates() {
+	switch {
+	case l.role.generates():
 		l.checkGenerated()
 		return
+	case l.role == Drill:
+		return // nothing of it touches a system of the operator
 	}
 	if l.role == Up || l.role == Monitor {
 		l.combineMonitor()
@@ -231,6 +234,9 @@ func (l *loader) combineSources() {
 	}
 	if l.role.evaluates() {
 		l.combineFeed()
+		if d.ClockOffset != 0 {
+			l.note("HARVEST_CLOCK_OFFSET_SEC", "the clock of this process is off on purpose: its advice is for a drill, not to be acted on")
+		}
 	}
 
 	positions, source := l.values["HARVEST_POSITIONS"], l.values["POSITION_SOURCE"]

@@ -32,6 +32,7 @@ const (
 	// Rules and Dashboards print what a monitoring system loads.
 	Rules      Role = "rules"
 	Dashboards Role = "dashboards"
+	Drill      Role = "drill" // makes faults on a copy of its own
 	Apply      Role = "apply"
 )
 
@@ -190,6 +191,10 @@ type Config struct {
 	FreshnessSLO  float64       // percent of time
 	RunbookURL    string        // without a slash at the end
 	GrafanaURL    string        // without a slash at the end; blank: paths without a host
+
+	Drill DrillSettings
+
+	ClockOffset time.Duration // added to the clock, for drills
 
 	Plain     bool // log lines on a terminal, too, in place of the live table
 	LogLevel  slog.Level

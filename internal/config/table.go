@@ -24,6 +24,7 @@ const (
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
 	GroupAlerts  Group = "Alerts and dashboards"
+	GroupDrill   Group = "Drills"
 	GroupApply   Group = "Apply"
 )
 
@@ -86,7 +87,7 @@ var (
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
-		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), applySettings())
+		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), drillSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -403,6 +404,7 @@ func runSettings() []Setting {
 			},
 		},
 	}
+	rows = append(rows, clockSetting())
 	return inGroup(GroupRun, rows)
 }
 
@@ -436,8 +438,8 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch},
-			Usage: "print JSON, one object on a line: of every symbol once, or of every event",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Drill},
+			Usage: "print JSON, one object on a line: of every symbol once, of every event or of every fault",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}

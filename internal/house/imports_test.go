@@ -56,13 +56,18 @@ var may = []struct {
 	{"internal/listen", nil, "serving pages and metrics knows nothing of what is served"},
 	{"internal/rules", nil, "the rules are a table: what others measure is named there, not imported"},
 	{"internal/dashboards", []string{"internal/rules"}, "dashboards ask what Prometheus holds, and show the alerts"},
+	{
+		"internal/drill",
+		[]string{"internal/rules", "internal/store"},
+		"a drill looks at a system of processes from outside: it knows the rules that must see a fault and the fields of a proposal",
+	},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
 	{"internal/config/gendocs", []string{"internal/config"}, "it only writes down the table of settings"},
 	{"internal/buildinfo", nil, "the identity of a build depends on nothing"},
 	{"internal/golden", []string{"kernel"}, "golden cases go through the kernel and nothing else"},
 	{"internal/app", []string{
-		"internal/buildinfo", "internal/config", "internal/dashboards", "internal/embedded", "internal/engine", "internal/exporter",
+		"internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
 		"internal/feed", "internal/feed/binance", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
 		"internal/position", "internal/rules", "internal/store", "internal/top", "internal/watch", "kernel",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
@@ -139,7 +144,7 @@ func TestImportsOfLibraries(t *testing.T) {
 		users   []string
 		reason  string
 	}{
-		{"github.com/redis/go-redis", []string{"internal/store", "internal/feed", "internal/app"}, "Redis is spoken by the store and the feeds that read it"},
+		{"github.com/redis/go-redis", []string{"internal/store", "internal/feed", "internal/app", "internal/drill"}, "Redis is spoken by the store and the feeds that read it; a drill is the bot that writes there"},
 		{"github.com/alicebob/miniredis", []string{"internal/embedded"}, "the embedded server is one package's secret"},
 		{"github.com/spf13/cobra", []string{"cmd/harvest"}, "commands are the outermost layer"},
 		{"github.com/spf13/pflag", []string{"cmd/harvest", "internal/config"}, "flags become settings in one place"},
@@ -152,10 +157,10 @@ func TestImportsOfLibraries(t *testing.T) {
 		{
 			"net/http",
 			[]string{
-				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance",
+				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance", "internal/drill",
 				"internal/monitor", "internal/monitor/alert", "internal/monitor/prom",
 			},
-			"only what serves pages, or asks the exchange, speaks HTTP",
+			"only what serves pages, or asks others for theirs, speaks HTTP",
 		},
 		{"github.com/prometheus/prometheus", []string{"internal/monitor/prom"}, "its API changes between releases: one package follows it"},
 		{"github.com/prometheus/alertmanager", []string{"internal/monitor/alert"}, "it is wired by hand: one package follows it"},
