@@ -93,17 +93,22 @@ func (f *Folder) Temporary() bool { return f.temporary }
 // SetAside moves a damaged part out of the way, says so and counts it, so that the part can begin anew. The copy keeps
 // its name with the time of the move; only the newest few are kept.
 func (f *Folder) SetAside(name string, cause error) error {
-	to := f.Path(name + ".damaged-" + time.Now().UTC().Format(stampLayout))
-	if err := os.Rename(f.Path(name), to); err != nil {
-		return fmt.Errorf("monitor: %s is damaged (%w) and cannot be moved out of the way: %w", f.Path(name), cause, err)
+	return f.SetPieceAside(name, f.Path(name), cause)
+}
+
+// SetPieceAside does the same with one piece of many that are of one kind; the others stay in use.
+func (f *Folder) SetPieceAside(kind, path string, cause error) error {
+	to := f.Path(kind + ".damaged-" + time.Now().UTC().Format(stampLayout))
+	if err := os.Rename(path, to); err != nil {
+		return fmt.Errorf("monitor: %s is damaged (%w) and cannot be moved out of the way: %w", path, cause, err)
 	}
-	f.log.Error("data of the monitor is damaged: it was set aside, and the part begins anew", "part", name, "moved_to", to, "err", cause)
+	f.log.Error("data of the monitor is damaged: it was set aside, and the monitor goes on without it", "part", kind, "moved_to", to, "err", cause)
 	f.mu.Lock()
-	f.damaged[name]++
+	f.damaged[kind]++
 	f.mu.Unlock()
-	copies, err := filepath.Glob(f.Path(name + ".damaged-*"))
+	copies, err := filepath.Glob(f.Path(kind + ".damaged-*"))
 	if err != nil {
-		return fmt.Errorf("monitor: list the damaged copies of %s: %w", name, err)
+		return fmt.Errorf("monitor: list the damaged copies of %s: %w", kind, err)
 	}
 	slices.Sort(copies)
 	for _, old := range copies[:max(0, len(copies)-keptDamaged)] {

@@ -139,6 +139,7 @@ func New(o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.store.close())
 		}
 	}()
+	s.registerConfig()
 	s.queries, s.cancel = context.WithCancel(context.Background())
 	registry := features.NewRegistry()
 	s.engine = promql.NewEngine(promql.EngineOpts{
@@ -173,6 +174,20 @@ func New(o Options) (_ *Server, err error) {
 	}
 	s.api = s.newAPI(registry, text)
 	return s, nil
+}
+
+// registerConfig shows that the configuration was read, under the names that rules and dashboards about Prometheus know. It
+// is read once: a server that could not use it was never made.
+func (s *Server) registerConfig() {
+	ok := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prometheus_config_last_reload_successful", Help: "Whether the last configuration reload attempt was successful.",
+	})
+	ok.Set(1)
+	at := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prometheus_config_last_reload_success_timestamp_seconds", Help: "Timestamp of the last successful configuration reload.",
+	})
+	at.SetToCurrentTime()
+	s.registry.MustRegister(ok, at)
 }
 
 // interval is the time between two scrapes, and between two evaluations of rules that do not say otherwise.

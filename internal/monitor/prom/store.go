@@ -5,18 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"syscall"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 
 	"quantumharvest/internal/monitor/folder"
 )
 
-// storeName is the name of the time series database in the data folder.
-const storeName = "tsdb"
+// storeName is the name of the time series database in the data folder, blockName what a damaged block of it is called.
+const (
+	storeName = "tsdb"
+	blockName = "tsdb-block"
+)
 
 // store is the time series database with what the API wants to know of it.
 type store struct {
@@ -29,6 +35,9 @@ type store struct {
 // openStore opens the database. One that cannot be read is set aside and begun anew: monitoring that does not start is
 // worse than monitoring without a past. What has another cause than damage is an error.
 func openStore(o Options) (*store, error) {
+	if err := checkBlocks(o); err != nil {
+		return nil, err
+	}
 	s, err := tryStore(o)
 	if err == nil {
 		return s, nil
@@ -40,7 +49,7 @@ func openStore(o Options) (*store, error) {
 			dir, folder.Holder(filepath.Join(dir, "lock")), err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("monitor: the time series in %s may not be read or written by this user: %w", dir, err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.EROFS):
+	case outside(err):
 		return nil, fmt.Errorf("monitor: the time series in %s cannot be opened, and they are not the cause: %w", dir, err)
 	}
 	if aside := o.Folder.SetAside(storeName, err); aside != nil {
@@ -51,6 +60,55 @@ func openStore(o Options) (*store, error) {
 		return nil, fmt.Errorf("monitor: open new time series in %s: %w", dir, err)
 	}
 	return s, nil
+}
+
+// outside tells that an error says something about the machine, and nothing about what is on the disk.
+func outside(err error) bool {
+	for _, no := range []error{fs.ErrPermission, syscall.ENOSPC, syscall.EMFILE, syscall.ENFILE, syscall.EROFS, syscall.ENOMEM} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkBlocks sets single blocks aside that cannot be read: the database would refuse to open for one of them.
+func checkBlocks(o Options) error {
+	dir := o.Folder.Path(storeName)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // nothing there, or opening it says why not
+	}
+	lock, err := tsdbutil.NewDirLocker(dir, "", o.Libraries, nil)
+	if err != nil || lock.Lock() != nil {
+		return nil // somebody else has it: opening it says who
+	}
+	defer func() { _ = lock.Release() }()
+	for _, e := range entries {
+		if _, err := ulid.ParseStrict(e.Name()); err != nil || !e.IsDir() {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if bad := tryBlock(o, path); bad != nil && !outside(bad) {
+			if err := o.Folder.SetPieceAside(blockName, path, bad); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func tryBlock(o Options, path string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic while opening: %v", p)
+		}
+	}()
+	b, err := tsdb.OpenBlock(o.Libraries, path, nil, nil)
+	if err != nil {
+		return err
+	}
+	return b.Close()
 }
 
 func tryStore(o Options) (s *store, err error) {
