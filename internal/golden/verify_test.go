@@ -3,14 +3,38 @@ package golden
 import (
 	"bytes"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/fstest"
 
 	"quantumharvest/testdata/vectors"
 )
 
+func packed(t *testing.T) fs.FS {
+	t.Helper()
+	files, err := vectors.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestTheBinaryCarriesTheVectors(t *testing.T) {
+	for _, name := range fileNames {
+		want, err := os.ReadFile(filepath.Join("..", "..", "testdata", "vectors", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := fs.ReadFile(packed(t), name)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s in vectors.zip is another one (%v): run 'make generate'", name, err)
+		}
+	}
+}
+
 func TestThisBinaryVerifies(t *testing.T) {
-	v, err := Verify(vectors.Files)
+	v, err := Verify(packed(t))
 	if err != nil || v.Strict != 943 || len(v.Failures) > 0 {
 		t.Fatalf("%d strict cases, %d failures, %v: %v", v.Strict, len(v.Failures), err, v.Failures[:min(3, len(v.Failures))])
 	}
@@ -19,7 +43,7 @@ func TestThisBinaryVerifies(t *testing.T) {
 func TestASpoiltVectorIsSeen(t *testing.T) {
 	files := fstest.MapFS{}
 	for _, name := range fileNames {
-		raw, err := fs.ReadFile(vectors.Files, name)
+		raw, err := fs.ReadFile(packed(t), name)
 		if err != nil {
 			t.Fatal(err)
 		}
