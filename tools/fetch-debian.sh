@@ -17,6 +17,8 @@ redis-server redis-server,redis-tools v=([7-9]|[1-9][0-9])\.
 redis-cli    redis-tools              redis-cli ([7-9]|[1-9][0-9])\.
 prometheus   prometheus               version ([2-9]|[1-9][0-9])\.
 promtool     prometheus               version ([2-9]|[1-9][0-9])\.
+prometheus-alertmanager prometheus-alertmanager version 0\.(2[0-9]|[3-9][0-9])\.
+amtool       prometheus-alertmanager  version 0\.(2[0-9]|[3-9][0-9])\.
 tmux         tmux                     tmux ([3-9]|[1-9][0-9])\.
 '
 
@@ -65,7 +67,7 @@ give_up() {
 	{
 		echo "tools: $1"
 		echo "tools: missing: $(printf '%s\n' "$rows" | names 1)"
-		echo "tools: install them so that they are on PATH (Redis 7, Prometheus 2.42, tmux 3 or newer);"
+		echo "tools: install them so that they are on PATH (Redis 7, Prometheus 2.42, Alertmanager 0.2x, tmux 3 or newer);"
 		echo "tools: on Debian and Ubuntu: apt-get install $(printf '%s\n' "$rows" | names 2)"
 	} >&2
 	exit 1
@@ -122,6 +124,17 @@ add_libraries() {
 	[ -z "$(lacking "$1")" ]
 }
 
+# Debian's Alertmanager reads its templates from a folder below /usr that only an installed package has. The unpacked copy
+# is made to read them through a descriptor, which its wrapper opens: a path of the same length.
+templates=/usr/share/prometheus/alertmanager
+through=/proc/self////////////////////fd/9
+
+relocate() {
+	[ "$1" = prometheus-alertmanager ] || return 0
+	# shellcheck disable=SC2016 # variables of perl
+	FROM=$templates TO=$through perl -pi -e 's/\Q$ENV{FROM}\E(?!\/)/$ENV{TO}/g' "$root/usr/bin/$1"
+}
+
 # wrap PROGRAM: a program in .tools/bin that runs the unpacked one with its libraries; the folder may be moved.
 wrap() {
 	mkdir -p "$bin"
@@ -134,6 +147,8 @@ wrap() {
 		# shellcheck disable=SC2016
 		[ -z "$dirs" ] || echo "export LD_LIBRARY_PATH=\"$dirs"'${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"'
 		# shellcheck disable=SC2016
+		[ "$1" != prometheus-alertmanager ] || echo "exec 9<\"\$root$templates\""
+		# shellcheck disable=SC2016
 		printf 'exec "$root/usr/bin/%s" "$@"\n' "$1"
 	} >"$bin/$1.new"
 	chmod 755 "$bin/$1.new"
@@ -143,7 +158,7 @@ wrap() {
 rows=$(missing)
 [ -n "$rows" ] || exit 0
 
-for need in apt-get apt-cache dpkg-deb ldd; do
+for need in apt-get apt-cache dpkg-deb ldd perl; do
 	command -v "$need" >/dev/null || give_up "$need is not there, so nothing can be downloaded"
 done
 dpkg_status=/var/lib/dpkg/status
@@ -162,6 +177,7 @@ printf '%s\n' "$rows" | while read -r name packages pattern; do
 	add_libraries "$name" "$packages" || exit 1
 done || give_up "a package or a library it needs cannot be had; see .tools/apt/log/fetch.log"
 printf '%s\n' "$rows" | while read -r name packages pattern; do
+	relocate "$name"
 	wrap "$name"
 done
 

@@ -14,8 +14,13 @@ var commands = []func(process) *cobra.Command{
 	newUpCmd,
 	newPublishCmd,
 	newExportCmd,
+	newMonitorCmd,
 	newTopCmd,
 	newWatchCmd,
+	newRulesCmd,
+	newDashboardsCmd,
+	newProofCmd,
+	newDrillCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

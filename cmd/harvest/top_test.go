@@ -57,10 +57,7 @@ func openDesk(t *testing.T, srv *realserver.RedisServer) *desk {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	t.Cleanup(func() { cancel(); <-done; st.Close() })
-	fence, err := st.NewFence(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fence := time.Now().UnixMicro()
 	go func() {
 		defer close(done)
 		written := map[position.Symbol]store.Proposal{}
@@ -285,7 +282,7 @@ func TestTopIntoAFile(t *testing.T) {
 
 func TestUpInATerminalShowsTheTableAndThenTheSummary(t *testing.T) {
 	t.Parallel()
-	x := openTerminal(t, 100, 30, "harvest up --embedded-redis-port 0 --metrics-port 0 --publisher-port 0")
+	x := openTerminal(t, 100, 30, "harvest up --feed synthetic --embedded-redis-port 0 --metrics-port 0 --publisher-port 0")
 	x.await("NOT REAL: synthetic market, demo positions", `~BTCUSDT .* fresh`, `~SOLUSDT .* fresh`, `level=INFO msg=`)
 	x.press("q")
 	x.await("ended with 0", `Ran [0-9.]+m?s: [0-9]+ evaluations`, `exporter +http://127`)
@@ -293,7 +290,7 @@ func TestUpInATerminalShowsTheTableAndThenTheSummary(t *testing.T) {
 
 func TestUpInATerminalWithPlainLines(t *testing.T) {
 	t.Parallel()
-	x := openTerminal(t, 120, 40, "harvest up --plain --for 2s --embedded-redis-port 0 --metrics-port 0 --publisher-port 0")
+	x := openTerminal(t, 120, 40, "harvest up --feed synthetic --plain --for 2s --embedded-redis-port 0 --metrics-port 0 --publisher-port 0")
 	x.await(`msg="position opened"`, "NOT REAL: market data is generated")
 	x.await("ended with 0", `Ran [0-9.]+m?s`)
 }

@@ -216,7 +216,7 @@ var bannerURL = regexp.MustCompile(`exporter +(http://\S+)/metrics`)
 
 func TestUpOnItsOwn(t *testing.T) {
 	t.Parallel()
-	p := start(t, config.Up, app.Up)
+	p := start(t, config.Up, app.Up, "--feed=synthetic")
 	var addr, exporter string
 	eventually(t, 30*time.Second, func() error {
 		out := p.out.String()

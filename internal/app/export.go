@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,7 +15,7 @@ func Export(ctx context.Context, env Env) error {
 	c := env.Config
 	rdb := connect(c.Redis)
 	defer rdb.Close()
-	positions, err := openPositions(c, rdb, env.Log)
+	positions, err := openPositions(c, rdb, time.Now, env.Log)
 	if err != nil {
 		return err
 	}

@@ -63,10 +63,10 @@ func (m *publisherMetrics) stepped(w engine.Work, took time.Duration) {
 	}
 }
 
-func (m *publisherMetrics) observe(c store.Collection) {
+func (m *publisherMetrics) observe(c store.Collection, now time.Time) {
 	m.roundTrip.Set(c.RTT.Seconds())
 	if !c.ServerTime.IsZero() {
-		m.clockOffset.Set(time.Now().Add(-c.RTT / 2).Sub(c.ServerTime).Seconds())
+		m.clockOffset.Set(now.Add(-c.RTT / 2).Sub(c.ServerTime).Seconds())
 	}
 }
 

@@ -25,7 +25,7 @@ func (r *publisherRole) everyoneServed(begin time.Time) func(engine.Status) bool
 		}
 		seen := 0
 		for _, s := range st.Symbols {
-			if s.Open && s.Covered && s.Publishes == 0 && !s.Fenced {
+			if s.Open && s.Covered && s.Publishes == 0 && !s.Elsewhere {
 				return false
 			}
 			if s.Open {

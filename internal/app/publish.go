@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -51,6 +52,7 @@ type publisherRole struct {
 func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRole, error) {
 	c := env.Config
 	r := &publisherRole{id: or(c.PublisherID, defaultPublisherID()), rdb: connect(c.Redis), count: newPositionCount(), log: env.Log}
+	r.count.now = clockOf(c)
 	ok := false
 	defer func() {
 		if !ok {
@@ -61,7 +63,8 @@ func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRo
 
 	var eng *engine.Engine
 	var err error
-	r.in, err = openInputs(ctx, c, r.rdb, func() []position.Symbol { return eng.Symbols() }, env.Log)
+	now := clockOf(c)
+	r.in, err = openInputs(ctx, c, r.rdb, now, func() []position.Symbol { return eng.Symbols() }, env.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +80,9 @@ func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRo
 		ProduceEvery: c.StateInterval, Window: c.Window,
 		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvest,
 		Gate:    kernel.GateParams{ChangeEpsPct: c.ChangeEps, MaxPublishAgeSec: c.MaxPublishAge.Seconds()},
-		Symbols: c.Symbols, StateSymbols: c.StateSymbols, NoProducing: !ownsProducedKeys(c), Publisher: r.id, MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
+		Symbols: c.Symbols, StateSymbols: c.StateSymbols, NoProducing: !ownsProducedKeys(c),
+		Publisher: r.id, Holder: store.NewHolder(r.id, rand.Text()[:8]), Shards: c.Shards, LeaseInterval: c.LeaseInterval,
+		MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
 		DemoPositions: c.Positions.Kind == config.PositionsDemo,
 		Log:           env.Log, Metrics: engine.NewMetrics(reg),
 	})
@@ -89,7 +94,7 @@ func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRo
 			"harvest_prefix", c.Keys.Harvest, "hint", "KEY_PREFIX moves everything that is written")
 	}
 	r.pub = &publisher{
-		engine: eng, store: r.store, log: env.Log, met: newPublisherMetrics(reg), symbols: c.Symbols,
+		engine: eng, store: r.store, now: now, log: env.Log, met: newPublisherMetrics(reg), symbols: c.Symbols,
 		sources: []feed.Source{
 			tapped{r.in.market, r.watchMarket},
 			tapped{r.in.positions, r.count.offer},
@@ -164,6 +169,14 @@ func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server, l
 		err = sum
 	}
 	return err
+}
+
+// clockOf is the clock of this process: the machine's, but for drills of one that is off.
+func clockOf(c config.Config) func() time.Time {
+	if c.ClockOffset == 0 {
+		return time.Now
+	}
+	return func() time.Time { return time.Now().Add(c.ClockOffset) }
 }
 
 func defaultPublisherID() string {

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
 	"quantumharvest/internal/engine"
@@ -19,11 +18,12 @@ import (
 type proposals interface {
 	Write(ctx context.Context, b store.Batch) (store.Results, error)
 	Collect(ctx context.Context, extra []position.Symbol) (store.Collection, error)
-	NewFence(ctx context.Context) (int64, error)
+	Remember(ctx context.Context, extra []position.Symbol) (store.Memory, error)
+	AskLease(ctx context.Context, ask store.LeaseAsk) (store.LeaseAnswer, error)
 }
 
 // publisher owns the tickers of one engine: it steps it on every wake-up and just after every beat, carries its work
-// to the store one piece at a time, and tells it what became of it.
+// to the store one piece at a time, and tells it what became of it. Beside that it keeps the engine's leases.
 type publisher struct {
 	engine  *engine.Engine
 	store   proposals
@@ -32,8 +32,11 @@ type publisher struct {
 	met     *publisherMetrics
 	// done ends the run early and with success: for --once and for a recording that has ended.
 	done func(engine.Status) bool
+	now  func() time.Time
 
-	storeDown atomic.Bool // the last piece of work failed
+	lanes     []*lane
+	storeDown atomic.Bool // the last piece of some kind of work failed
+	downSince time.Time
 
 	symbols []position.Symbol // configured ones: read back although not in the expected set
 }
@@ -65,152 +68,152 @@ func (p *publisher) run(ctx context.Context) error {
 
 func (p *publisher) loop(ctx context.Context) {
 	var (
-		answers  = make(chan func(), 1) // one piece of work is under way at a time
-		busy     bool
-		pause    = backoff.NewExponentialBackOff()
-		resume   time.Time // not before, after a failure
-		failing  bool
-		failures int
+		writing  = newLane(ctx, p) // batches, read-backs, memory
+		leasing  = newLane(ctx, p) // never waits for a batch: a slow one must not cost the lease
 		auditDue bool
 		timer    = time.NewTimer(0)
 	)
-	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, time.Second
 	defer timer.Stop()
-
-	// start carries out one piece of work in the background; settle runs back here.
-	start := func(work func(context.Context) (settle func(), err error)) {
-		busy = true
-		go func() {
-			// What is on its way when the run ends is not torn off: its outcome would be unknown.
-			wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-			defer cancel()
-			stopping := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })
-			defer stopping()
-			begin := time.Now()
-			settle, err := work(wctx)
-			took := time.Since(begin)
-			answers <- func() {
-				busy = false
-				settle()
-				p.met.storeSeconds.Observe(took.Seconds())
-				if err == nil {
-					if failing {
-						p.log.Info("store is back", "after_failures", failures)
-					}
-					failing, failures = false, 0
-					p.setStoreDown(false)
-					pause.Reset()
-					return
-				}
-				wait := pause.NextBackOff()
-				resume = time.Now().Add(wait)
-				p.met.storeErrors.Inc()
-				if !failing {
-					p.log.Error("store cannot be reached: evaluating goes on, writing waits", "err", err)
-				}
-				failing = true
-				failures++
-				p.setStoreDown(true)
-			}
-		}()
-	}
-
+	p.lanes = []*lane{writing, leasing}
 	for {
 		select {
 		case <-ctx.Done():
-			if busy {
-				(<-answers)()
-			}
-			p.engine.Snapshot(time.Now())
+			p.end(ctx)
 			return
 		case <-p.engine.Wake():
 		case <-timer.C:
-		case answer := <-answers:
+		case answer := <-writing.answers:
+			answer()
+		case answer := <-leasing.answers:
 			answer()
 		}
-		now := time.Now()
-		free := !busy && !now.Before(resume)
+		now := p.now()
+		if !leasing.busy {
+			if ask, due := p.engine.AskLease(now); due {
+				leasing.start(func(ctx context.Context) (func(), error) { return p.askLease(ctx, ask) })
+			}
+		}
+		free := !writing.busy && !now.Before(writing.resume)
 		switch {
-		case free && !p.engine.Restored():
-			start(p.restore)
-			free = false
-		case free && p.engine.WantsFence():
-			start(p.takeFence)
+		case free && p.engine.WantsRecall(now):
+			recall := p.engine.BeginRecall(now)
+			writing.start(func(ctx context.Context) (func(), error) { return p.recall(ctx, recall) })
 			free = false
 		case free && auditDue:
-			start(p.audit)
+			writing.start(p.audit)
 			free, auditDue = false, false
 		}
 		work := p.engine.Step(now, free)
-		p.met.stepped(work, time.Since(now))
+		p.met.stepped(work, p.now().Sub(now))
 		auditDue = auditDue || work.Audit
 		if !work.Empty() {
-			start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work) })
+			writing.start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work) })
 		}
 		if p.done != nil && p.done(p.engine.Status()) {
-			if busy {
-				(<-answers)()
-			}
-			p.engine.Snapshot(time.Now())
+			p.end(ctx)
 			return
 		}
 		next := p.engine.NextBeat().Add(beatOffset)
-		if !busy && resume.After(now) && resume.Before(next) {
-			next = resume
+		if !leasing.busy {
+			next = earliest(next, p.engine.NextLease())
 		}
-		timer.Reset(max(0, next.Round(0).Sub(time.Now().Round(0))))
+		if !writing.busy && writing.resume.After(now) {
+			next = earliest(next, writing.resume)
+		}
+		timer.Reset(max(0, next.Round(0).Sub(p.now().Round(0))))
 	}
 }
 
-func (p *publisher) setStoreDown(down bool) {
-	p.storeDown.Store(down)
-	up := 1.0
-	if down {
-		up = 0
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
 	}
-	p.met.storeUp.Set(up)
+	return a
 }
 
-// ready tells whether proposals reach the store, and if not why.
+// end waits for what is under way and gives the leases up, so that a standby need not wait for them to run out.
+func (p *publisher) end(ctx context.Context) {
+	for _, l := range p.lanes {
+		l.finish()
+	}
+	p.engine.Snapshot(p.now())
+	if p.storeDown.Load() || p.engine.Status().Lease.Members == 0 {
+		return // it cannot be told, or was never told of this process
+	}
+	leave := p.engine.LeaveLease(p.now())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	if _, err := p.store.AskLease(ctx, leave.LeaseAsk); err != nil {
+		p.log.Warn("the lease could not be given up: it runs out by itself", "err", err)
+	}
+}
+
+// noteStore says when the store goes away and when it is back: as long as one kind of work fails, it is not.
+func (p *publisher) noteStore(err error) {
+	failing := false
+	for _, l := range p.lanes {
+		failing = failing || l.failures > 0
+	}
+	was := p.storeDown.Swap(failing)
+	switch {
+	case failing && !was:
+		p.log.Error("store cannot be reached: evaluating goes on, writing waits", "err", err)
+		p.downSince = time.Now()
+		p.met.storeUp.Set(0)
+	case was && !failing:
+		p.log.Info("store is back", "after", time.Since(p.downSince).Round(time.Millisecond))
+		p.met.storeUp.Set(1)
+	case !failing:
+		p.met.storeUp.Set(1)
+	}
+}
+
+// ready tells whether proposals reach the store, and if not why. One that stands by is ready to take over.
 func (p *publisher) ready(context.Context) (bool, string) {
+	st := p.engine.Status()
 	switch {
 	case p.storeDown.Load():
 		return false, "the store cannot be reached"
-	case !p.engine.Status().Restored:
+	case st.Lease.Conflict != "":
+		return false, "other publishers divide the symbols in another way: " + st.Lease.Conflict
+	case !st.Restored:
 		return false, "the store has not been reached yet"
 	}
 	return true, ""
 }
 
-func (p *publisher) restore(ctx context.Context) (func(), error) {
-	c, err := p.store.Collect(ctx, p.symbols)
+func (p *publisher) askLease(ctx context.Context, ask engine.LeaseAsk) (func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, ask.Patience())
+	defer cancel()
+	ans, err := p.store.AskLease(ctx, ask.LeaseAsk)
+	return func() { p.engine.ConfirmLease(ask, ans, err, p.now()) }, err
+}
+
+func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), error) {
+	m, err := p.store.Remember(ctx, p.engine.Symbols())
 	if err != nil {
 		return func() {}, err
 	}
 	return func() {
-		p.engine.Restore(c, time.Now())
+		first := !p.engine.Restored()
+		p.engine.Restore(recall, m, p.now())
+		if !first {
+			return
+		}
 		found := 0
-		for _, e := range c.Entries {
+		for _, e := range m.Entries {
 			if e.Found {
 				found++
 			}
 		}
-		p.log.Info("store reached", "proposals", found, "expected", len(c.Expected), "round_trip", c.RTT)
+		p.log.Info("store reached", "proposals", found, "expected", len(m.Expected), "round_trip", m.RTT)
 	}, nil
-}
-
-func (p *publisher) takeFence(ctx context.Context) (func(), error) {
-	f, err := p.store.NewFence(ctx)
-	if err != nil {
-		return func() {}, err
-	}
-	return func() { p.engine.SetFence(f) }, nil
 }
 
 // carry writes a batch.
 func (p *publisher) carry(ctx context.Context, work engine.Work) (func(), error) {
 	res, err := p.store.Write(ctx, work.Batch)
-	return func() { p.engine.Confirm(work, res, err, time.Now()) }, err
+	return func() { p.engine.Confirm(work, res, err, p.now()) }, err
 }
 
 // audit reads back what the store holds. That it does not succeed says nothing about writing, so it is no failure.
@@ -221,7 +224,7 @@ func (p *publisher) audit(ctx context.Context) (func(), error) {
 		return func() {}, nil
 	}
 	return func() {
-		p.met.observe(c)
-		p.engine.Audit(c, time.Now())
+		p.met.observe(c, p.now())
+		p.engine.Audit(c, p.now())
 	}, nil
 }

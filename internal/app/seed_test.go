@@ -23,20 +23,24 @@ import (
 // scaled by five), and returns its base URL.
 func prometheus(t testing.TB, target string) string {
 	t.Helper()
+	return runPrometheus(t, realserver.FreePort(t), "scrape_configs:\n- job_name: quantum-harvest-exporter\n  static_configs: [{targets: ['"+target+"']}]\n")
+}
+
+// runPrometheus starts it with what a configuration has beside the intervals.
+func runPrometheus(t testing.TB, port int, text string) string {
+	t.Helper()
 	dir := realserver.Dir(t)
 	file := filepath.Join(dir, "prometheus.yml")
-	text := "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}\n" +
-		"scrape_configs:\n- job_name: quantum-harvest-exporter\n  static_configs: [{targets: ['" + target + "']}]\n"
+	text = "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}\n" + text
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(realserver.Tool(t, "promtool"), "check", "config", file).CombinedOutput(); err != nil {
 		t.Fatalf("promtool: %v\n%s", err, out)
 	}
-	port := realserver.FreePort(t)
 	var log logBuffer
 	cmd := exec.Command(realserver.Tool(t, "prometheus"), "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"),
-		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", port))
+		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", port), "--rules.alert.resend-delay=12s")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -45,11 +46,14 @@ func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Re
 	})
 }
 
+// recheck is a heartbeat and a little: by then a publisher that lives has repaired what was lost.
+const recheck = 1100 * time.Millisecond
+
 // openExporterPort serves what the store holds.
 func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, next bool, log *slog.Logger) (*listen.Server, error) {
 	reg := prometheus.NewRegistry()
 	exp, err := exporter.New(exporter.Options{
-		Reader: reader, Counter: counter, Symbols: c.Symbols, PollInterval: c.PollInterval, Logger: log, Registry: reg,
+		Reader: reader, Counter: counter, Symbols: c.Symbols, PollInterval: c.PollInterval, Logger: log, Registry: reg, Recheck: recheck,
 		Build: exporter.Build{Version: build.Version, Revision: build.Commit, GoVersion: build.GoVersion},
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -43,14 +44,15 @@ func (in *inputs) notice() string {
 // defaultDemoSymbols are watched where the market is generated and nobody named symbols.
 var defaultDemoSymbols = []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 
-func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient, universe func() []position.Symbol, log *slog.Logger) (*inputs, error) {
+func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient, now func() time.Time, universe func() []position.Symbol, log *slog.Logger) (*inputs, error) {
 	in := &inputs{clock: feed.Wall{}}
 	symbols := c.Symbols
 	kind := c.Feed.Kind
 	if kind == config.FeedAuto {
 		kind = config.FeedBinance
 		if err := reachable(ctx, exchange(c)); err != nil {
-			kind, in.synthetic = config.FeedSynthetic, fmt.Sprintf("the exchange cannot be reached (%v), ", err)
+			log.Info("the exchange cannot be reached: the market is generated", "err", err)
+			kind, in.synthetic = config.FeedSynthetic, fmt.Sprintf("the exchange cannot be reached (%v), ", cause(err))
 		}
 	}
 	switch kind {
@@ -70,7 +72,7 @@ func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient,
 		if len(symbols) == 0 {
 			symbols = defaultDemoSymbols
 		}
-		src, err := feed.NewSynthetic(feed.SyntheticOptions{Symbols: symbols, Seed: c.Seed, Speed: c.Speed, HistoryBars: c.Window})
+		src, err := feed.NewSynthetic(feed.SyntheticOptions{Symbols: symbols, Seed: c.Seed, Speed: c.Speed, HistoryBars: c.Window, Now: now})
 		if err != nil {
 			return nil, fmt.Errorf("synthetic feed: %w", err)
 		}
@@ -81,7 +83,7 @@ func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient,
 		if err != nil {
 			return nil, fmt.Errorf("file feed: %w", err)
 		}
-		src, err := feed.NewReplay(feed.ReplayOptions{Files: files, Speed: c.Speed, HistoryBars: c.Window})
+		src, err := feed.NewReplay(feed.ReplayOptions{Files: files, Speed: c.Speed, HistoryBars: c.Window, Now: now})
 		if err != nil {
 			return nil, fmt.Errorf("file feed: %w", err)
 		}
@@ -93,7 +95,7 @@ func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient,
 		in.market, in.clock, in.synthetic = src, src, "market data is a recording, replayed"
 	case config.FeedRedis:
 		src, err := feed.NewRedisMarket(feed.RedisMarketOptions{
-			Client: rdb, Universe: universe, Limit: c.Window, Log: log,
+			Client: rdb, Universe: universe, Limit: c.Window, Now: now, Log: log,
 			MarketStatePrefix: readPrefix(c.Keys.MarketState, c.Keys.Prefix, "marketstate:"),
 			RiskPrefix:        readPrefix(c.Keys.RiskProposal, c.Keys.Prefix, "risk:proposal:"),
 		})
@@ -108,7 +110,7 @@ func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient,
 	}
 
 	if c.Positions.Kind == config.PositionsDemo {
-		demo := feed.NewDemo(feed.DemoOptions{Symbols: symbols, Seed: c.Seed, Clock: in.clock})
+		demo := feed.NewDemo(feed.DemoOptions{Symbols: symbols, Seed: c.Seed, Clock: in.clock, Now: now})
 		in.positions, in.tap, in.strategy = demo, demo.Watch, true
 		if in.synthetic != "" {
 			in.synthetic += ", "
@@ -118,7 +120,7 @@ func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient,
 	}
 	in.strategy = c.Positions.Kind == config.PositionsFile
 	var err error
-	in.positions, err = openPositions(c, rdb, log)
+	in.positions, err = openPositions(c, rdb, now, log)
 	return in, err
 }
 
@@ -133,6 +135,17 @@ func reachable(ctx context.Context, o binance.Options) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
 	return binance.Reachable(ctx, o)
+}
+
+// cause is what an error comes down to, for a line that people read; the log has all of it.
+func cause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
 }
 
 // union is a with those of b that it lacks: the feed brings only what it is asked for, and a demonstration opens its
@@ -153,7 +166,7 @@ func readPrefix(set, own, tail string) string {
 }
 
 // openPositions makes the source of real positions.
-func openPositions(c config.Config, rdb redis.UniversalClient, log *slog.Logger) (feed.Source, error) {
+func openPositions(c config.Config, rdb redis.UniversalClient, now func() time.Time, log *slog.Logger) (feed.Source, error) {
 	mode := feed.PositionsAuto
 	switch c.Positions.Kind {
 	case config.PositionsAuto:
@@ -162,11 +175,11 @@ func openPositions(c config.Config, rdb redis.UniversalClient, log *slog.Logger)
 	case config.PositionsRedisStream:
 		mode = feed.PositionsStream
 	case config.PositionsFile:
-		return feed.NewPositionFile(feed.PositionFileOptions{Path: c.Positions.File, Log: log})
+		return feed.NewPositionFile(feed.PositionFileOptions{Path: c.Positions.File, Now: now, Log: log})
 	default:
 		return nil, fmt.Errorf("position source %q is not known", c.Positions.Kind)
 	}
-	return feed.NewRedisPositions(feed.RedisPositionsOptions{Client: rdb, Mode: mode, Symbols: c.Symbols, Log: log})
+	return feed.NewRedisPositions(feed.RedisPositionsOptions{Client: rdb, Mode: mode, Symbols: c.Symbols, Now: now, Log: log})
 }
 
 // tapped hands every event of a source to tap as well.

@@ -27,7 +27,7 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration, once, positions
 	fmt.Fprintf(w, "\nRan %s: %d evaluations, %d publishes, %d beats, %d held back by the gate, %d closes, %d refusals",
 		ran.Round(100*time.Millisecond), st.Evaluations, st.Publishes, st.Beats, st.RateLimited, st.Closes, st.Refusals)
 	if st.StoreErrors > 0 {
-		fmt.Fprintf(w, ", %d failed writes", st.StoreErrors)
+		fmt.Fprintf(w, ", %d failed exchanges with Redis", st.StoreErrors)
 	}
 	fmt.Fprintln(w)
 	var never []string
@@ -40,7 +40,7 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration, once, positions
 		if once {
 			served = s.Publishes > 0 // by this run, not by one before
 		}
-		if s.Open && s.Covered && !served && !s.Fenced {
+		if s.Open && s.Covered && !served && !s.Elsewhere {
 			never = append(never, fmt.Sprintf("%s (%s)", s.Symbol, or(s.Waiting, "not evaluated")))
 		}
 		if !s.EverOpen {
@@ -52,7 +52,7 @@ func summarize(w io.Writer, st engine.Status, ran time.Duration, once, positions
 			state = "not covered (outside SYMBOLS)"
 		case !s.Open:
 			state = "closed"
-		case s.Fenced:
+		case s.Elsewhere:
 			state = "held by another publisher"
 		case s.Waiting != "":
 			state = s.Waiting

@@ -8,11 +8,29 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // combine settles what needs more than one setting: defaults that follow from others, earlier names for the same
 // thing, and contradictions.
 func (l *loader) combine() {
+	switch {
+	case l.role.generates():
+		l.checkGenerated()
+		return
+	case l.role == Drill:
+		return // nothing of it touches a system of the operator
+	}
+	if l.role == Up || l.role == Monitor {
+		l.combineMonitor()
+	}
+	if l.role == Monitor {
+		l.checkServing()
+		return
+	}
+	if l.role == Proof {
+		l.checkAlerts()
+	}
 	l.combineRedis()
 	l.combineSources()
 	l.combineKeys()
@@ -219,6 +237,9 @@ func (l *loader) combineSources() {
 	}
 	if l.role.evaluates() {
 		l.combineFeed()
+		if d.ClockOffset != 0 {
+			l.note("HARVEST_CLOCK_OFFSET_SEC", "the clock of this process is off on purpose: its advice is for a drill, not to be acted on")
+		}
 	}
 
 	positions, source := l.values["HARVEST_POSITIONS"], l.values["POSITION_SOURCE"]
@@ -267,8 +288,10 @@ func (l *loader) combineFeed() {
 				d.Feed = Feed{Kind: FeedSynthetic}
 			}
 		}
-	case synthetic, d.Embedded:
-		d.Feed = Feed{Kind: FeedSynthetic}
+	case synthetic, d.Embedded && (l.isSet("HARVEST_SPEED") || l.isSet("HARVEST_SEED")):
+		d.Feed = Feed{Kind: FeedSynthetic} // only a generated market has a speed and a seed
+	case d.Embedded:
+		d.Feed = Feed{Kind: FeedAuto}
 	default:
 		d.Feed = Feed{Kind: FeedRedis}
 	}
@@ -278,7 +301,7 @@ func (l *loader) combineFeed() {
 	if (d.BinanceREST == "") != (d.BinanceStreams == "") {
 		l.contradict("candles of one place and prices of another do not belong together; set both or neither", "BINANCE_BASE_URL", "BINANCE_STREAM_URL")
 	}
-	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
+	if (d.Feed.Kind == FeedRedis || d.Feed.Kind == FeedBinance || d.Feed.Kind == FeedAuto) && l.isSet("HARVEST_SPEED") && d.Speed != 1 {
 		l.contradict("only a replayed or generated feed can run at another speed; choose --feed file:PATH or synthetic, or leave the speed out", "HARVEST_SPEED")
 	}
 	if d.For > 0 && d.Once {
@@ -333,20 +356,49 @@ func (l *loader) checkCadence() {
 	}
 }
 
+func (l *loader) checkGenerated() {
+	d := &l.draft
+	if d.Check && d.OutDir == "" && !l.failed["--out"] {
+		l.contradict("there is nothing to compare with; say with --out where the files are", "--check")
+	}
+	if l.role == Rules {
+		l.checkAlerts()
+	}
+}
+
+// checkAlerts settles from which age on a heartbeat counts as lost. At a time scale everything but the heartbeat itself
+// shrinks.
+func (l *loader) checkAlerts() {
+	d := &l.draft
+	scale := time.Duration(max(d.TimeScale, 1))
+	oldest := 2*d.Monitor.ScrapeInterval + scale*d.Heartbeat
+	switch {
+	case d.HeartbeatLost == 0:
+		d.HeartbeatLost = max(oldest, 2*d.Monitor.ScrapeInterval+d.Heartbeat+4*time.Second)
+	case d.HeartbeatLost < oldest:
+		l.contradict(fmt.Sprintf("a living publisher can look %s old; raise the first, or lower one of the others", oldest),
+			"ALERT_HEARTBEAT_LOST_SEC", "HEARTBEAT_INTERVAL_SEC", "MONITOR_SCRAPE_INTERVAL_SEC")
+	}
+}
+
 func (l *loader) checkServing() {
 	d := &l.draft
 	if l.role.looks() {
 		return // it listens nowhere
 	}
-	ports := []struct {
+	type wanted struct {
 		env  string
 		port int
-	}{{"METRICS_PORT", d.MetricsPort}, {"PUBLISHER_PORT", d.PublisherPort}}
+	}
+	ports := []wanted{{"METRICS_PORT", d.MetricsPort}, {"PUBLISHER_PORT", d.PublisherPort}}
 	if d.Embedded {
-		ports = append(ports, struct {
-			env  string
-			port int
-		}{"EMBEDDED_REDIS_PORT", d.EmbeddedPort})
+		ports = append(ports, wanted{"EMBEDDED_REDIS_PORT", d.EmbeddedPort})
+	}
+	if d.Monitor.On && d.Monitor.PrometheusURL == nil {
+		ports = append(ports, wanted{"MONITOR_PORT", d.Monitor.Port})
+	}
+	if d.Monitor.On && d.Monitor.AlertmanagerURL == nil {
+		ports = append(ports, wanted{"ALERTMANAGER_PORT", d.Monitor.AlertmanagerPort})
 	}
 	for i, a := range ports {
 		for _, b := range ports[:i] {
@@ -354,6 +406,9 @@ func (l *loader) checkServing() {
 				l.contradict(fmt.Sprintf("both want port %d; give one of them another", a.port), b.env, a.env)
 			}
 		}
+	}
+	if l.role == Monitor {
+		return
 	}
 	if ip := net.ParseIP(d.ListenHost); d.WebConfigFile == "" && d.ListenHost != "localhost" && (ip == nil || !ip.IsLoopback()) && !l.failed["LISTEN_HOST"] {
 		l.note("LISTEN_HOST", "the metrics are open to everyone who reaches "+d.ListenHost+"; WEB_CONFIG_FILE adds TLS and a password")

@@ -28,14 +28,23 @@ const (
 	Export  Role = "export"
 	Top     Role = "top"
 	Watch   Role = "watch"
-	Apply   Role = "apply"
+	Monitor Role = "monitor"
+	// Rules and Dashboards print what a monitoring system loads.
+	Rules      Role = "rules"
+	Dashboards Role = "dashboards"
+	Proof      Role = "proof"
+	Drill      Role = "drill" // makes faults on a copy of its own
+	Apply      Role = "apply"
 )
 
 // evaluates tells whether the role runs the engine, with all that it needs.
 func (r Role) evaluates() bool { return r == Up || r == Publish }
 
+// generates tells whether the role only writes files.
+func (r Role) generates() bool { return r == Rules || r == Dashboards }
+
 // looks tells whether the role only looks at the store.
-func (r Role) looks() bool { return r == Top || r == Watch }
+func (r Role) looks() bool { return r == Top || r == Watch || r == Proof }
 
 // FeedKind is where candles and prices come from. The zero value is none.
 type FeedKind string
@@ -153,6 +162,8 @@ type Config struct {
 	Window          int           // closes kept per symbol
 	StreamEnabled   bool
 	PublisherID     string // blank: the composition root makes one
+	Shards          int    // into which the publishers of a prefix divide the symbols
+	LeaseInterval   time.Duration
 
 	PollInterval  time.Duration // at most one log line of the exporter in this time
 	ListenHost    string
@@ -160,12 +171,35 @@ type Config struct {
 	PublisherPort int // 0: any free one
 	WebConfigFile string
 
+	Monitor Monitoring
+	Notify  Notifications
+
 	WatchExec     string   // given to the shell on every event; blank: events are printed
 	WatchOn       []string // of WatchEvents; empty: all
 	WatchInitial  bool
 	WatchTimeout  time.Duration // of one command
 	WatchParallel int           // commands at a time
 	JSON          bool          // print objects, not a table or lines
+
+	OutDir string // where generated files go; blank: standard output
+	Check  bool   // compare the files that are there instead of writing them
+
+	Inhibitions bool // the relations between alerts, not the alerts
+	TimeScale   int  // by how much intervals are shorter, 1 to 5
+
+	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
+	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
+	ClockSkew     time.Duration
+	StoreSlow     time.Duration // round trip from which Redis is slow
+	ExitUnacted   time.Duration // how long an asked-for close may stay undone
+	FreshnessSLO  float64       // percent of time
+	RunbookURL    string        // without a slash at the end
+	GrafanaURL    string        // without a slash at the end; blank: paths without a host
+
+	Drill DrillSettings
+	Proof ProofSettings
+
+	ClockOffset time.Duration // added to the clock, for drills
 
 	Plain     bool // log lines on a terminal, too, in place of the live table
 	LogLevel  slog.Level

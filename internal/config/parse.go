@@ -164,6 +164,14 @@ func token(field func(*draft) *string) func(*draft, string) error {
 	}
 }
 
+// setPublisherID reads a name that is also the first part of a lease holder's.
+func setPublisherID(d *draft, text string) error {
+	if strings.Contains(text, "#") {
+		return errors.New("has a # in it, which parts the name of a publisher from its process; leave it out")
+	}
+	return token(func(d *draft) *string { return &d.PublisherID })(d, text)
+}
+
 func prefix(env string, field func(*draft) *string) func(*draft, string) error {
 	return func(d *draft, text string) error {
 		if err := checkToken(text); err != nil {
@@ -257,6 +265,20 @@ func file(field func(*draft) *string) func(*draft, string) error {
 			return err
 		}
 		*field(d) = text
+		return nil
+	}
+}
+
+// link takes what a link may begin with, a URL or a path, and drops a slash at its end.
+func link(field func(*draft) *string) func(*draft, string) error {
+	return func(d *draft, text string) error {
+		if err := checkToken(text); err != nil {
+			return err
+		}
+		if strings.ContainsAny(text, "{}$") {
+			return errors.New("has one of { } $ in it, which Prometheus reads as a template; write %7B, %7D and %24")
+		}
+		*field(d) = strings.TrimRight(text, "/")
 		return nil
 	}
 }

@@ -16,10 +16,16 @@ const (
 	GroupInput   Group = "What is watched"
 	GroupRedis   Group = "Redis"
 	GroupKeys    Group = "Keys"
+	GroupLease   Group = "Several publishers"
 	GroupCadence Group = "Cadence"
 	GroupServe   Group = "Serving metrics"
+	GroupMonitor Group = "Monitoring"
+	GroupNotify  Group = "Notifications"
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
+	GroupAlerts  Group = "Alerts and dashboards"
+	GroupProof   Group = "Proving"
+	GroupDrill   Group = "Drills"
 	GroupApply   Group = "Apply"
 )
 
@@ -66,16 +72,23 @@ type draft struct {
 }
 
 var (
-	everyone = []Role{Up, Publish, Export, Top, Watch}
+	logging  = []Role{Up, Publish, Export, Top, Watch, Monitor}
+	everyone = []Role{Up, Publish, Export, Top, Watch, Proof} // who speaks to Redis
 	all      = []Role{Up, Publish, Export}
 	engine   = []Role{Up, Publish}
 	exporter = []Role{Up, Export}
+	serving  = []Role{Up, Publish, Export, Monitor}
+	lasting  = []Role{Up, Publish, Monitor}
+	// timed are the roles that need to know how often the publisher beats and publishes: its own, and the rules about it.
+	timed = []Role{Up, Publish, Monitor, Rules, Proof}
+	// alerting are the roles that make alert rules.
+	alerting = []Role{Up, Monitor, Rules, Proof}
 )
 
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
-	return slices.Concat(inputSettings(), redisSettings(), keySettings(), cadenceSettings(), serveSettings(),
-		runSettings(), watchSettings(), applySettings())
+	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
+		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), proofSettings(), drillSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -88,7 +101,7 @@ func inputSettings() []Setting {
 		},
 		{
 			Env: "HARVEST_FEED", Flag: "feed", Arg: "FEED", Roles: engine,
-			DefaultText: "synthetic with the embedded Redis, else redis",
+			DefaultText: "auto with the embedded Redis (synthetic where a speed or a seed is given), else redis",
 			Usage:       "candles and prices: redis, binance (live public data, no account), synthetic (generated, labelled), auto (binance where it can be reached, else synthetic) or file:PATH[,PATH...] (recorded candles as CSV, replayed)",
 			set:         setFeed,
 		},
@@ -259,16 +272,32 @@ func keySettings() []Setting {
 			Env: "PUBLISHER_ID", Flag: "publisher-id", Arg: "ID", Roles: engine,
 			DefaultText: "made from host and process",
 			Usage:       "name of this writer in everything it writes",
-			set:         token(func(d *draft) *string { return &d.PublisherID }),
+			set:         setPublisherID,
 		},
 	}
 	return inGroup(GroupKeys, rows)
 }
 
+func leaseSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "HARVEST_SHARDS", Flag: "shards", Arg: "N", Default: "1", Roles: engine,
+			Usage: "shards into which the symbols are divided, so that up to as many publishers share them; the same for every publisher of a prefix",
+			set:   integer(func(d *draft) *int { return &d.Shards }, 1, 64),
+		},
+		{
+			Env: "LEASE_INTERVAL_SEC", Flag: "lease-interval-sec", Arg: "SECONDS", Default: "2", Roles: engine,
+			Usage: "a publisher that stands by takes over within three of these after the death of the one that writes",
+			set:   seconds(func(d *draft) *time.Duration { return &d.LeaseInterval }, 0.5, 60),
+		},
+	}
+	return inGroup(GroupLease, rows)
+}
+
 func cadenceSettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "HEARTBEAT_INTERVAL_SEC", Flag: "heartbeat-interval-sec", Arg: "SECONDS", Default: "1", Roles: engine,
+			Env: "HEARTBEAT_INTERVAL_SEC", Flag: "heartbeat-interval-sec", Arg: "SECONDS", Default: "1", Roles: timed,
 			Usage: "whole seconds between heartbeats, 1 to 5",
 			set:   wholeSeconds(func(d *draft) *time.Duration { return &d.Heartbeat }, 1, 5),
 		},
@@ -278,7 +307,7 @@ func cadenceSettings() []Setting {
 			set:   seconds(func(d *draft) *time.Duration { return &d.PublishInterval }, 0.1, 3600),
 		},
 		{
-			Env: "MAX_PUBLISH_AGE_SEC", Flag: "max-publish-age-sec", Arg: "SECONDS", Default: "60", Roles: engine, Legacy: true,
+			Env: "MAX_PUBLISH_AGE_SEC", Flag: "max-publish-age-sec", Arg: "SECONDS", Default: "60", Roles: timed, Legacy: true,
 			Usage: "publish in full at the latest after this time",
 			set:   seconds(func(d *draft) *time.Duration { return &d.MaxPublishAge }, 0, 86400),
 		},
@@ -288,12 +317,12 @@ func cadenceSettings() []Setting {
 			set:   number(func(d *draft) *float64 { return &d.ChangeEps }, 0, 1),
 		},
 		{
-			Env: "MARKET_STALE_SEC", Flag: "market-stale-sec", Arg: "SECONDS", Default: "120", Roles: engine,
+			Env: "MARKET_STALE_SEC", Flag: "market-stale-sec", Arg: "SECONDS", Default: "120", Roles: timed,
 			Usage: "market input older than this is stale",
 			set:   seconds(func(d *draft) *time.Duration { return &d.MarketStale }, 1, 86400),
 		},
 		{
-			Env: "POSITION_STALE_SEC", Flag: "position-stale-sec", Arg: "SECONDS", Default: "30", Roles: engine,
+			Env: "POSITION_STALE_SEC", Flag: "position-stale-sec", Arg: "SECONDS", Default: "30", Roles: timed,
 			Usage: "position input older than this is stale",
 			set:   seconds(func(d *draft) *time.Duration { return &d.PositionStale }, 1, 86400),
 		},
@@ -329,7 +358,7 @@ func serveSettings() []Setting {
 			set:   seconds(func(d *draft) *time.Duration { return &d.PollInterval }, 0, 3600),
 		},
 		{
-			Env: "WEB_CONFIG_FILE", Flag: "web-config-file", Arg: "FILE", Roles: all,
+			Env: "WEB_CONFIG_FILE", Flag: "web-config-file", Arg: "FILE", Roles: serving,
 			Usage: "TLS and authentication of the metric endpoints, in the format of Prometheus' exporters",
 			set:   file(func(d *draft) *string { return &d.WebConfigFile }),
 		},
@@ -340,7 +369,7 @@ func serveSettings() []Setting {
 func runSettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "HARVEST_FOR", Flag: "for", Arg: "DURATION", Default: "0", Roles: engine,
+			Env: "HARVEST_FOR", Flag: "for", Arg: "DURATION", Default: "0", Roles: lasting,
 			Usage: "stop after this time, for example 30s or 5m; 0: run until stopped",
 			set:   duration(func(d *draft) *time.Duration { return &d.For }),
 		},
@@ -350,9 +379,9 @@ func runSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Once }),
 		},
 		{
-			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: engine,
+			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: lasting,
 			DefaultText: "nothing is kept",
-			Usage:       "folder for what must survive a restart of the embedded Redis",
+			Usage:       "folder for what must survive a restart of the embedded Redis and of the monitor",
 			set:         directory(func(d *draft) *string { return &d.DataDir }),
 		},
 		{
@@ -361,12 +390,12 @@ func runSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Plain }),
 		},
 		{
-			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: everyone, Legacy: true,
+			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: logging, Legacy: true,
 			Usage: "DEBUG, INFO, WARNING or ERROR",
 			set:   setLogLevel,
 		},
 		{
-			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: everyone,
+			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: logging,
 			Usage: "text or json",
 			set: func(d *draft, text string) error {
 				var format string
@@ -376,6 +405,7 @@ func runSettings() []Setting {
 			},
 		},
 	}
+	rows = append(rows, clockSetting())
 	return inGroup(GroupRun, rows)
 }
 
@@ -409,12 +439,77 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch},
-			Usage: "print JSON, one object on a line: of every symbol once, or of every event",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Proof, Drill},
+			Usage: "print JSON: an object on a line of every symbol once, of every event or of every fault; of a proof the whole pack",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}
 	return inGroup(GroupWatch, rows)
+}
+
+func alertSettings() []Setting {
+	generated := []Role{Rules, Dashboards}
+	rows := []Setting{
+		{
+			Flag: "out", Arg: "DIR", Roles: append(generated, Proof),
+			DefaultText: "standard output",
+			Usage:       "write the files into this folder",
+			set:         directory(func(d *draft) *string { return &d.OutDir }),
+		},
+		{
+			Flag: "check", Default: "false", Roles: generated,
+			Usage: "write nothing; fail where the files in the folder are not what would be written",
+			set:   boolean(func(d *draft) *bool { return &d.Check }),
+		},
+		{
+			Flag: "inhibitions", Default: "false", Roles: []Role{Rules},
+			Usage: "the inhibit_rules for alertmanager.yml in place of the rules: which alert silences which",
+			set:   boolean(func(d *draft) *bool { return &d.Inhibitions }),
+		},
+		{
+			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: alerting,
+			DefaultText: "4 more than a living publisher can look old: 25",
+			Usage:       "age at which a heartbeat counts as lost",
+			set:         seconds(func(d *draft) *time.Duration { return &d.HeartbeatLost }, 3, 600),
+		},
+		{
+			Env: "ALERT_STALE_FOR_SEC", Flag: "alert-stale-for-sec", Arg: "SECONDS", Default: "120", Roles: alerting,
+			Usage: "how long QuantumHarvestMetricsStale waits; 300 flaps less during deployments",
+			set:   seconds(func(d *draft) *time.Duration { return &d.StaleFor }, 10, 3600),
+		},
+		{
+			Env: "ALERT_CLOCK_SKEW_SEC", Flag: "alert-clock-skew-sec", Arg: "SECONDS", Default: "5", Roles: alerting,
+			Usage: "by how much clocks may differ",
+			set:   seconds(func(d *draft) *time.Duration { return &d.ClockSkew }, 1, 60),
+		},
+		{
+			Env: "ALERT_STORE_SLOW_SEC", Flag: "alert-store-slow-sec", Arg: "SECONDS", Default: "0.5", Roles: alerting,
+			Usage: "round trip from which Redis is called slow",
+			set:   seconds(func(d *draft) *time.Duration { return &d.StoreSlow }, 0.001, 10),
+		},
+		{
+			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: alerting,
+			Usage: "how long a position may stay open after the advice turned to a full close",
+			set:   seconds(func(d *draft) *time.Duration { return &d.ExitUnacted }, 10, 86400),
+		},
+		{
+			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: alerting,
+			Usage: "share of time for which the advice for a position must be younger than 30 s",
+			set:   number(func(d *draft) *float64 { return &d.FreshnessSLO }, 50, 99.999),
+		},
+		{
+			Env: "RUNBOOK_URL", Flag: "runbook-url", Arg: "URL", Default: "docs/runbooks", Roles: []Role{Up, Monitor, Rules, Dashboards},
+			Usage: "where the runbooks are, as alerts and dashboards link to them",
+			set:   link(func(d *draft) *string { return &d.RunbookURL }),
+		},
+		{
+			Env: "GRAFANA_URL", Flag: "grafana-url", Arg: "URL", Roles: alerting,
+			DefaultText: "paths without a host",
+			Usage:       "where Grafana is, as alerts link to the dashboards",
+			set:         link(func(d *draft) *string { return &d.GrafanaURL }),
+		},
+	}
+	return inGroup(GroupAlerts, rows)
 }
 
 // applySettings are names that an env file may share with the apply service. No role of this version reads them.

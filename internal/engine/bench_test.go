@@ -57,7 +57,7 @@ func newCycle(b *testing.B, n int, eps float64) *cycle {
 		Heartbeat: time.Second, Cycle: time.Hour, MarketStale: time.Hour, PositionStale: time.Hour, ProduceEvery: 100 * time.Hour,
 		Window: 300, Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: kernel.DefaultHarvestParams(),
 		Gate:      kernel.GateParams{ChangeEpsPct: eps, MaxPublishAgeSec: 1e9},
-		Publisher: "bench", MarketSource: "redis", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Publisher: "bench", Holder: "bench#1", LeaseInterval: time.Minute, MarketSource: "redis", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -72,7 +72,6 @@ func newCycle(b *testing.B, n int, eps float64) *cycle {
 			Sigma: 0.008, Mu: 0.0001, TS: 0.4, PTrend: 0.4, PMR: 0.3, PChop: 0.3, DP: 0.5, VR: 1, SpikeProxy: 1,
 		}})
 	}
-	c.eng.Restore(store.Collection{}, c.now)
 	c.step(b) // first publish of all, scripts loaded
 	return c
 }
@@ -85,12 +84,20 @@ func (c *cycle) step(b *testing.B) engine.Work {
 		c.eng.Offer(feed.Price{Symbol: sym, Price: 101 + float64(i%7)*0.01, At: c.now})
 	}
 	c.eng.Offer(feed.Snapshot{Snapshot: position.Snapshot{Source: "redis_hash", At: c.now, Instance: "1", Complete: true, Records: c.recs}})
-	if c.eng.WantsFence() {
-		f, err := c.store.NewFence(ctx)
+	for ask, due := c.eng.AskLease(c.now); due; ask, due = c.eng.AskLease(c.now) {
+		ans, err := c.store.AskLease(ctx, ask.LeaseAsk)
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.eng.SetFence(f)
+		c.eng.ConfirmLease(ask, ans, nil, c.now)
+	}
+	if c.eng.WantsRecall(c.now) {
+		recall := c.eng.BeginRecall(c.now)
+		m, err := c.store.Remember(ctx, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.eng.Restore(recall, m, c.now)
 	}
 	work := c.eng.Step(c.now, true)
 	res, err := c.store.Write(ctx, work.Batch)

@@ -31,7 +31,14 @@ const validIntervals = 5
 func (e *Engine) collect(now time.Time) Work {
 	w := Work{sent: now}
 	b := &w.Batch
+	b.Lease = store.Lease{Holder: e.opts.Holder, Fences: make([]int64, e.opts.Shards)}
+	for shard := range b.Lease.Fences {
+		b.Lease.Fences[shard] = e.writable(shard)
+	}
 	for _, s := range e.order {
+		if b.Lease.Fences[s.shard] == 0 {
+			continue // another publisher writes it, or nobody may at this moment
+		}
 		e.produce(s, b, now)
 		if !s.covered || s.inFlight || e.beatNo < s.retryBeat {
 			continue

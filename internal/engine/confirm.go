@@ -24,10 +24,10 @@ func (e *Engine) Confirm(w Work, res store.Results, err error, now time.Time) {
 		e.confirmPublish(w, w.Batch.Publishes[i], r)
 	}
 	for i, r := range res.Beats {
-		e.confirmBeat(w.Batch.Beats[i], r)
+		e.confirmBeat(w, w.Batch.Beats[i], r)
 	}
 	for i, r := range res.Closes {
-		e.confirmClose(w.Batch.Closes[i], r)
+		e.confirmClose(w, w.Batch.Closes[i], r)
 	}
 	for _, group := range [2][]store.Result{res.States, res.Stops} {
 		for _, r := range group {
@@ -58,6 +58,7 @@ func (e *Engine) storeFailed(w Work) {
 		s.expect = s.open || s.refused
 		s.market.producedAt = time.Time{}
 	}
+	e.keeper.Hurry() // the server that is asked next may be another one
 }
 
 func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result) {
@@ -69,6 +70,9 @@ func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result) {
 	case store.Fenced:
 		e.fencedBy(s, r)
 		return
+	case store.Unleased:
+		e.unleased(s, w.Batch.Lease, r)
+		return
 	default:
 		s.held.distrust = true
 		s.retryBeat = e.beatNo + 1
@@ -78,10 +82,10 @@ func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result) {
 	e.counts.publishes++
 	s.stats.publishes++
 	s.stats.everServed = true
-	s.unheld()
 	s.revision = max(s.revision, r.Revision)
 	s.lastBeatAt = w.sent
 	if r.Repaired {
+		e.met.wrongType.Inc()
 		e.repaired(s, "its key had another type")
 	}
 	if s.beatCarried {
@@ -97,7 +101,7 @@ func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result) {
 	// Otherwise the position closed or flipped while the write was under way; the close follows.
 }
 
-func (e *Engine) confirmBeat(b store.Beat, r store.Result) {
+func (e *Engine) confirmBeat(w Work, b store.Beat, r store.Result) {
 	s := e.symbols[b.Symbol]
 	s.inFlight = false
 	e.met.beats.WithLabelValues(string(r.Outcome)).Inc()
@@ -108,7 +112,6 @@ func (e *Engine) confirmBeat(b store.Beat, r store.Result) {
 	case store.Done:
 		e.counts.beats++
 		s.stats.beats++
-		s.unheld()
 		s.beatDue = false
 		s.lastBeatAt = b.LastUpdate
 		h := &s.held.proposal
@@ -116,6 +119,8 @@ func (e *Engine) confirmBeat(b store.Beat, r store.Result) {
 		h.Peak, h.Trough = b.Peak, b.Trough
 	case store.Fenced:
 		e.fencedBy(s, r)
+	case store.Unleased:
+		e.unleased(s, w.Batch.Lease, r)
 	case store.Failed:
 		s.held.distrust = true
 		s.retryBeat = e.beatNo + 1
@@ -132,18 +137,21 @@ func (e *Engine) repaired(s *symbol, found string) {
 	e.say("repair", s.name, "proposal in the store is not whole: publishing in full", "found", found)
 }
 
-func (e *Engine) confirmClose(c store.Close, r store.Result) {
+func (e *Engine) confirmClose(w Work, c store.Close, r store.Result) {
 	s := e.symbols[c.Symbol]
 	s.inFlight = false
 	e.met.closes.WithLabelValues(string(r.Outcome)).Inc()
 	switch r.Outcome {
 	case store.Fenced:
 		e.fencedBy(s, r)
+	case store.Unleased:
+		e.unleased(s, w.Batch.Lease, r)
 	case store.Failed:
 		s.retryBeat = e.beatNo + 1
 		e.say("close", s.name, "closing record was not written", "err", r.Err)
 	default:
 		s.closing = s.closing[1:]
+		s.revision = max(s.revision, r.Revision) // an answer to a publish may have been lost
 		e.counts.closes++
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ type desk struct {
 	client *redis.Client
 	now    time.Time
 	prices map[position.Symbol]float64
+
+	started int // engines made so far
 }
 
 func newDesk(t testing.TB, change ...func(*engine.Options)) *desk {
@@ -47,9 +50,17 @@ func newDesk(t testing.TB, change ...func(*engine.Options)) *desk {
 // restart replaces the engine by a fresh one on the same store: a new process.
 func (d *desk) restart(change ...func(*engine.Options)) {
 	d.t.Helper()
+	if d.eng != nil { // the one before gives its lease up, as a process does that is told to stop
+		if _, err := d.store.AskLease(context.Background(), d.eng.LeaveLease(d.now).LeaseAsk); err != nil {
+			d.t.Fatal(err)
+		}
+	}
 	d.store = store.New(d.client, store.NewKeys(store.KeysOptions{}))
+	d.redis.SetTime(d.now)
 	d.eng = d.another(change...)
-	d.restore(d.eng)
+	d.started++
+	d.lease(d.eng)
+	d.recall(d.eng)
 }
 
 func (d *desk) another(change ...func(*engine.Options)) *engine.Engine {
@@ -64,6 +75,7 @@ func (d *desk) another(change ...func(*engine.Options)) *engine.Engine {
 	for _, c := range change {
 		c(&o)
 	}
+	o.Holder = store.NewHolder(o.Publisher, strconv.Itoa(d.started))
 	eng, err := engine.New(o)
 	if err != nil {
 		d.t.Fatal(err)
@@ -71,13 +83,35 @@ func (d *desk) another(change ...func(*engine.Options)) *engine.Engine {
 	return eng
 }
 
-func (d *desk) restore(eng *engine.Engine) {
+// lease asks for the lease as long as an engine wants to at this moment. It tells whether the store answered.
+func (d *desk) lease(eng *engine.Engine) bool {
 	d.t.Helper()
-	c, err := d.store.Collect(context.Background(), nil)
-	if err != nil {
-		d.t.Fatal(err)
+	for range 5 {
+		ask, due := eng.AskLease(d.now)
+		if !due {
+			return true
+		}
+		ans, err := d.store.AskLease(context.Background(), ask.LeaseAsk)
+		eng.ConfirmLease(ask, ans, err, d.now)
+		if err != nil {
+			return false
+		}
 	}
-	eng.Restore(c, d.now)
+	d.t.Fatal("the engine never stops asking for the lease at one moment")
+	return false
+}
+
+// recall reads the memory of the store where an engine wants it.
+func (d *desk) recall(eng *engine.Engine) {
+	d.t.Helper()
+	if !eng.WantsRecall(d.now) {
+		return
+	}
+	recall := eng.BeginRecall(d.now)
+	m, err := d.store.Remember(context.Background(), nil)
+	if err == nil {
+		eng.Restore(recall, m, d.now)
+	}
 }
 
 // run steps one engine until it wants nothing more at this moment, as its owner would.
@@ -85,14 +119,11 @@ func (d *desk) run(eng *engine.Engine) {
 	d.t.Helper()
 	ctx := context.Background()
 	for range 10 {
-		if eng.WantsFence() {
-			f, err := d.store.NewFence(ctx)
-			if err != nil {
-				eng.Step(d.now, false)
-				return
-			}
-			eng.SetFence(f)
+		if !d.lease(eng) {
+			eng.Step(d.now, false)
+			return
 		}
+		d.recall(eng)
 		work := eng.Step(d.now, true)
 		if work.Empty() && !work.Audit {
 			return

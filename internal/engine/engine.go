@@ -1,13 +1,16 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"quantumharvest/internal/feed"
+	"quantumharvest/internal/lease"
 	"quantumharvest/internal/position"
+	"quantumharvest/internal/store"
 	"quantumharvest/kernel"
 )
 
@@ -25,6 +28,10 @@ type Engine struct {
 	order   []*symbol // by name: batches, logs and tests are stable
 	dirty   []*symbol
 
+	keeper     *lease.Keeper
+	noted      []int64 // by shard: the fence of the lease that was last logged and counted
+	remembered []int64 // by shard: the fence of the lease under which the store's memory was read
+
 	// Positions that arrive before the durable memory was read wait here: the book must know stored episodes and
 	// extremes before it meets the live ones.
 	restored   bool
@@ -41,7 +48,6 @@ type Engine struct {
 	auditDue  bool // since the last cycle; waits until something may be written
 
 	beatNo uint64 // beats so far
-	fence  int64  // taken from the store; 0: none yet
 
 	met    *Metrics
 	counts counts
@@ -72,8 +78,19 @@ func New(opts Options) (*Engine, error) {
 	if opts.Window < est.Required() {
 		return nil, fmt.Errorf("engine: a window of %d closes is too short: market state needs %d (MARKETSTATE_WINDOW_SIZE)", opts.Window, est.Required())
 	}
+	opts.Shards, opts.LeaseInterval = max(1, opts.Shards), cmp.Or(opts.LeaseInterval, DefaultLeaseInterval)
+	keeper, err := lease.New(lease.Options{
+		Holder: opts.Holder, Layout: store.NewLayout(opts.Shards, opts.Symbols), Shards: opts.Shards, Interval: opts.LeaseInterval,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	e := &Engine{
-		opts:  opts,
+		opts:       opts,
+		keeper:     keeper,
+		noted:      make([]int64, opts.Shards),
+		remembered: make([]int64, opts.Shards),
+
 		clock: opts.Clock,
 		in:    newInbox(),
 		est:   est,
@@ -127,7 +144,7 @@ func (e *Engine) symbol(name position.Symbol) *symbol {
 	if s, ok := e.symbols[name]; ok {
 		return s
 	}
-	s := &symbol{name: name, market: marketSide{series: feed.NewSeries(e.opts.Window)}, covered: e.filter == nil || e.filter[name]}
+	s := &symbol{name: name, shard: store.ShardOf(name, e.opts.Shards), market: marketSide{series: feed.NewSeries(e.opts.Window)}, covered: e.filter == nil || e.filter[name]}
 	e.symbols[name] = s
 	i, _ := slices.BinarySearchFunc(e.order, name, func(s *symbol, name position.Symbol) int {
 		return compareSymbols(s.name, name)
@@ -170,6 +187,7 @@ func (e *Engine) Step(now time.Time, mayWrite bool) Work {
 	before := e.counts.evaluations
 	beat := !now.Before(e.nextBeat)
 	if beat {
+		e.noteLeases()
 		for _, s := range e.order {
 			if s.open && s.covered {
 				e.evaluate(s)

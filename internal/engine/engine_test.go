@@ -271,7 +271,7 @@ func TestNewChecksItsOptions(t *testing.T) {
 		Heartbeat: time.Second, Cycle: time.Second, MarketStale: time.Second, PositionStale: time.Second,
 		ProduceEvery: time.Second, Window: 300, Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(),
 		Harvest: kernel.DefaultHarvestParams(), Gate: kernel.GateParams{ChangeEpsPct: 0.001, MaxPublishAgeSec: 60},
-		Publisher: "p", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Publisher: "p", Holder: "p#1", Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	for name, tc := range map[string]struct {
 		change func(*engine.Options)
@@ -279,6 +279,8 @@ func TestNewChecksItsOptions(t *testing.T) {
 	}{
 		"fraction of a second": {func(o *engine.Options) { o.Heartbeat = 1500 * time.Millisecond }, "whole number of seconds"},
 		"no heartbeat":         {func(o *engine.Options) { o.Heartbeat = 0 }, "heartbeat"},
+		"blank holder":         {func(o *engine.Options) { o.Holder = "" }, "holder"},
+		"too many shards":      {func(o *engine.Options) { o.Shards = 65 }, "shards"},
 		"blank publisher":      {func(o *engine.Options) { o.Publisher = "" }, "publisher"},
 		"short window":         {func(o *engine.Options) { o.Window = 100 }, "MARKETSTATE_WINDOW_SIZE"},
 		"bad gate":             {func(o *engine.Options) { o.Gate.MaxPublishAgeSec = math.NaN() }, "max_publish_age"},

@@ -37,7 +37,7 @@ func (e *Engine) evaluate(s *symbol) {
 	}
 	a.state, a.why = state, why
 	a.content.InputState = state
-	if a.have && e.wants(s) == "" && state == store.InputFresh {
+	if a.have && state == store.InputFresh && e.writable(s.shard) != 0 && e.wants(s) == "" {
 		s.stats.limited++
 		e.counts.limited++
 		e.met.limited.Inc()

@@ -120,12 +120,12 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 		case position.Updated:
 			e.touch(s)
 		case position.Closed:
-			e.closePosition(s, ch.Before, "flat")
+			e.closePosition(s, ch.Before, reasonFlat)
 		case position.Flipped:
-			e.closePosition(s, ch.Before, "flip")
+			e.closePosition(s, ch.Before, reasonFlip)
 			e.openPosition(s, ch.After)
 		case position.Renewed:
-			e.closePosition(s, ch.Before, "renewed")
+			e.closePosition(s, ch.Before, reasonRenewed)
 			e.openPosition(s, ch.After)
 		}
 	}
@@ -176,9 +176,20 @@ func (e *Engine) openPosition(s *symbol, p position.Position) {
 		"entry", p.Entry, "source", p.Source)
 }
 
+// Why an episode ended, in its closing record.
+const (
+	reasonFlat      = "flat"
+	reasonFlip      = "flip"      // the other side took its place
+	reasonRenewed   = "renewed"   // another position of the same side took its place
+	reasonSynthetic = "synthetic" // made up for a demonstration that is over
+	reasonOrphan    = "orphan"    // what was left of a position that no living source knows
+)
+
 func (e *Engine) closePosition(s *symbol, p position.Position, reason string) {
 	s.open = false
-	if s.covered {
+	// Where another publisher writes this symbol it leaves the record. If that fails to see the end, it shows when the
+	// lease comes here.
+	if s.covered && !e.elsewhere(s) {
 		s.closing = append(s.closing, store.Close{
 			Symbol: s.name, Episode: p.Episode, Reason: reason, At: e.now, Last: s.held.proposal,
 		})

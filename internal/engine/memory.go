@@ -10,26 +10,67 @@ import (
 	"quantumharvest/internal/store"
 )
 
-// Restore takes in what the store remembers from before this process: episodes, extremes, revisions, and the last
-// advice, which stands until there is better. It must come before anything is written.
+// Recall is one reading of what the store remembers, under way: it counts for the leases that were held when it began.
+type Recall struct{ fences []int64 }
+
+// WantsRecall tells that the memory of the store must be read before anything more can be written: at the start, once it
+// is known who writes, and whenever a lease was taken since the last reading. Another process may have written under it.
+func (e *Engine) WantsRecall(now time.Time) bool {
+	if !e.restored {
+		return e.keeper.Settled()
+	}
+	for shard, known := range e.remembered {
+		if fence := e.keeper.Fence(shard, now); fence != 0 && fence != known {
+			return true
+		}
+	}
+	return false
+}
+
+// BeginRecall must be called before the reading begins; what is read goes to Restore.
+func (e *Engine) BeginRecall(now time.Time) Recall {
+	r := Recall{fences: make([]int64, len(e.remembered))}
+	for shard := range r.fences {
+		r.fences[shard] = e.keeper.Fence(shard, now)
+	}
+	return r
+}
+
+// Restore takes in what the store remembers from before this process, or from another one that wrote until now:
+// episodes, extremes, revisions, and the last advice, which stands until there is better. It must come before anything is
+// written.
 //
 // What the store holds without being memory of ours (a hash that is not whole, an expected symbol without a hash) is
 // unclaimed: it is cleared away once a living source has twice been seen without such a position.
-func (e *Engine) Restore(c store.Collection, now time.Time) {
+func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 	e.keepTime(now)
-	e.restoredAt = now
-	for _, en := range c.Entries {
+	first := !e.restored
+	if first {
+		e.restoredAt = now
+	}
+	found := make(map[position.Symbol]*store.Entry, len(m.Entries))
+	for i := range m.Entries {
+		en := &m.Entries[i]
 		s := e.symbol(en.Symbol)
 		if en.Found {
 			s.revision = max(s.revision, en.Proposal.Revision)
 		}
-		switch {
-		case !s.covered:
-		case en.Found && en.Proposal.Publisher == "" && len(en.Problems) < len(store.FieldNames())/2 && en.Proposal.SchemaVersion == 0:
-			// An earlier writer's hash: nothing of ours to keep or to clear away.
-		case en.Found && en.Err == nil && len(en.Problems) == 0 && e.restoreOne(s, en.Proposal):
-		default:
-			e.unclaimed[en.Symbol] = 0
+		found[en.Symbol] = en
+	}
+	taken := func(shard int) bool { return r.fences[shard] != 0 && r.fences[shard] != e.remembered[shard] }
+	for _, c := range m.Pending {
+		if s := e.symbol(c.Symbol); taken(s.shard) && s.covered {
+			s.closing = append(s.closing, c)
+		}
+	}
+	for _, s := range e.order {
+		if s.covered && (first || taken(s.shard)) {
+			e.recall(s, found[s.name], m.Closed[s.name])
+		}
+	}
+	for shard := range r.fences {
+		if taken(shard) {
+			e.remembered[shard] = r.fences[shard]
 		}
 	}
 	e.restored = true
@@ -40,31 +81,94 @@ func (e *Engine) Restore(c store.Collection, now time.Time) {
 	e.waiting = nil
 }
 
-// restoreOne puts one proposal back. It tells whether there is a position in it that may be kept.
-func (e *Engine) restoreOne(s *symbol, p store.Proposal) bool {
-	if p.PositionSource == feed.DemoName && !e.opts.DemoPositions {
+// recall puts what the store holds of one symbol beside what this process knows of it. A nil entry: nothing, and it is
+// not expected. closed is what its last closing record was about.
+func (e *Engine) recall(s *symbol, en *store.Entry, closed store.Ended) {
+	s.revision = max(s.revision, closed.Revision)
+	s.closing = slices.DeleteFunc(s.closing, func(c store.Close) bool { return c.Episode != "" && c.Episode == closed.Episode })
+	s.held, s.challenge = held{}, 0
+	s.expect = s.open || s.refused
+	delete(e.unclaimed, s.name)
+	pos, open := e.book.Get(s.name)
+	if en == nil || !en.Found && en.Err == nil {
+		switch {
+		case open && pos.Episode == closed.Episode:
+			// Another process saw its end. If it is there all the same, the next reading of its source opens it anew.
+			e.book.End(s.name)
+			s.open = false
+			s.endEpisode()
+		case !open && en != nil:
+			e.unclaimed[s.name] = 0
+		}
+		return
+	}
+	p := en.Proposal
+	whole := en.Found && en.Err == nil && len(en.Problems) == 0
+	switch {
+	case en.Found && p.Publisher == "" && len(en.Problems) < len(store.FieldNames())/2 && p.SchemaVersion == 0:
+		// An earlier writer's hash: nothing of ours to keep or to clear away.
+	case whole && p.PositionSource == feed.DemoName && !e.opts.DemoPositions:
 		// Made-up positions exist only where somebody asked for them: a demonstration ends with its run.
-		s.closing = append(s.closing, store.Close{Symbol: s.name, Episode: p.Episode, Reason: "synthetic", At: e.now, Last: p})
-		return true
+		e.endRecalled(s, p, reasonSynthetic)
+	case whole && open && e.book.Adopt(remembered(p, e.opts.StrategyPositions)):
+		e.keepRecalled(s, p)
+	case whole && open && pos.Side != p.Side:
+		e.endRecalled(s, p, reasonFlip)
+	case whole && open:
+		e.endRecalled(s, p, reasonRenewed)
+	case whole && e.book.Ended(s.name) == p.Episode:
+		e.endRecalled(s, p, reasonFlat) // its end was seen here, and not by whoever wrote it last
+	case whole && e.restoreOne(s, p):
+	case !open:
+		e.unclaimed[s.name] = 0
 	}
-	e.book.Restore(position.Position{
-		Symbol: s.name, Side: p.Side, Episode: p.Episode, Entry: p.Entry, Current: p.Current,
-		Peak: p.Peak, Trough: p.Trough, Stop: p.Stop, OpenedAt: p.OpenedAt,
-		CurrentAt: p.ContentPositionAt, UpdatedAt: p.PositionAt, Source: p.PositionSource, Strategy: e.opts.StrategyPositions,
-	})
-	if _, ok := e.book.Get(s.name); !ok {
-		return false
+}
+
+// endRecalled queues the close of an episode that the store still holds.
+func (e *Engine) endRecalled(s *symbol, p store.Proposal, reason string) {
+	if slices.ContainsFunc(s.closing, func(c store.Close) bool { return c.Episode == p.Episode }) {
+		return
 	}
-	s.open, s.stats.everOpen, s.stats.everServed = true, true, true
-	s.advice = advice{content: p, have: true}
-	s.market.at, s.positionAt = p.MarketAt, p.PositionAt
-	// Whole, but under another fence: the first write is a full one.
+	s.closing = append(s.closing, store.Close{Symbol: s.name, Episode: p.Episode, Reason: reason, At: e.now, Last: p})
+}
+
+// keepRecalled takes a proposal for what the store holds of an open position. The first write is a full one: what stands
+// there is whole, but was written under another fence.
+func (e *Engine) keepRecalled(s *symbol, p store.Proposal) {
+	s.stats.everServed = true
+	if !s.advice.have {
+		s.advice = advice{content: p, have: true}
+	}
+	s.advice.content.Episode = p.Episode
 	s.held = held{
 		proposal: p, distrust: true,
 		at: e.elapsed(e.now) - math.Max(0, e.now.Round(0).Sub(p.ComputedAt).Seconds()),
 	}
 	e.touch(s)
+}
+
+// restoreOne puts one proposal back as an open position. It tells whether there is one in it that may be kept.
+func (e *Engine) restoreOne(s *symbol, p store.Proposal) bool {
+	e.book.Restore(remembered(p, e.opts.StrategyPositions))
+	if _, ok := e.book.Get(s.name); !ok {
+		return false
+	}
+	s.open, s.stats.everOpen = true, true
+	if p.MarketAt.After(s.market.at) {
+		s.market.at = p.MarketAt
+	}
+	s.positionAt = p.PositionAt
+	e.keepRecalled(s, p)
 	return true
+}
+
+// remembered is the position in a proposal.
+func remembered(p store.Proposal, strategy bool) position.Position {
+	return position.Position{
+		Symbol: p.Symbol, Side: p.Side, Episode: p.Episode, Entry: p.Entry, Current: p.Current,
+		Peak: p.Peak, Trough: p.Trough, Stop: p.Stop, OpenedAt: p.OpenedAt,
+		CurrentAt: p.ContentPositionAt, UpdatedAt: p.PositionAt, Source: p.PositionSource, Strategy: strategy,
+	}
 }
 
 // Restored tells whether the durable memory was read.
@@ -78,6 +182,9 @@ func (e *Engine) sweep(snap *position.Snapshot) {
 	lives := snap.Complete && (snap.Alive || len(snap.Records)+len(snap.Refused) > 0)
 	for name, absences := range e.unclaimed {
 		s := e.symbols[name]
+		if e.writable(s.shard) == 0 {
+			continue // whoever writes it clears it away
+		}
 		known := s.open || slices.Contains(snap.Refused, name) ||
 			slices.ContainsFunc(snap.Records, func(r position.Record) bool { return r.Symbol == name && !r.Flat() })
 		switch {
@@ -87,7 +194,7 @@ func (e *Engine) sweep(snap *position.Snapshot) {
 			e.unclaimed[name] = 0
 		case absences+1 >= 2:
 			delete(e.unclaimed, name)
-			s.closing = append(s.closing, store.Close{Symbol: name, Reason: "orphan", At: e.now})
+			s.closing = append(s.closing, store.Close{Symbol: name, Reason: reasonOrphan, At: e.now})
 			e.opts.Log.Info("clearing away what is left of a position that is gone", "symbol", name)
 		default:
 			e.unclaimed[name] = absences + 1
@@ -107,7 +214,7 @@ func (e *Engine) Audit(c store.Collection, now time.Time) {
 	for _, s := range e.order {
 		_, unclaimed := e.unclaimed[s.name]
 		switch here := s.open || s.refused; {
-		case !s.covered:
+		case !s.covered, e.writable(s.shard) == 0:
 		case here && !expected[s.name]:
 			s.expect = true
 		case !here && expected[s.name] && s.stats.everOpen && len(s.closing) == 0 && !unclaimed:
@@ -116,7 +223,7 @@ func (e *Engine) Audit(c store.Collection, now time.Time) {
 	}
 	for _, en := range c.Entries {
 		s, ok := e.symbols[en.Symbol]
-		if !ok || s.held.proposal.Revision == 0 || s.held.distrust || s.inFlight {
+		if !ok || e.writable(s.shard) == 0 || s.held.proposal.Revision == 0 || s.held.distrust || s.inFlight {
 			continue
 		}
 		if en.Found && en.Err == nil && len(en.Problems) == 0 && sameContent(en.Proposal, s.held.proposal) {

@@ -145,13 +145,14 @@ func TestAStoreThatIsLateIsNoStaleInput(t *testing.T) {
 	rec := d.long(btc, 99, 100)
 	d.seconds(3, true, rec)
 	before := d.whole(btc)
+	d.leave()
+	d.started++
 	d.eng = d.another()
 	for range 20 {
 		d.now = d.now.Add(time.Second)
 		d.redis.SetTime(d.now)
 		d.eng.Step(d.now, false)
 	}
-	d.restore(d.eng)
 	d.run(d.eng)
 	if p := d.whole(btc); p.Revision != before.Revision {
 		t.Errorf("revision %d -> %d, state %s: written before the sources had a word", before.Revision, p.Revision, p.InputState)

@@ -14,6 +14,16 @@ const resultPublished = "published"
 // resultError is the result label of a write whose whole batch failed; the others are store outcomes.
 const resultError = "error"
 
+// The event labels of the leases.
+const (
+	leaseAcquired = "acquired"
+	leaseRenewed  = "renewed"
+	leaseReleased = "released"
+	leaseLost     = "lost"
+	leaseConflict = "layout_conflict"
+	leaseError    = "error"
+)
+
 // maxRefusedSymbols bounds the label of refusals per symbol: whoever writes garbage under ever new names fills one
 // shared series, not the memory.
 const maxRefusedSymbols = 10_000
@@ -34,6 +44,7 @@ type Metrics struct {
 	mergedTicks     prometheus.Counter
 	auditMismatches prometheus.Counter
 	repairs         prometheus.Counter
+	wrongType       prometheus.Counter
 	clockSteps      prometheus.Counter
 	cycles          prometheus.Counter
 	roundTrips      prometheus.Counter
@@ -42,6 +53,8 @@ type Metrics struct {
 	uncovered       prometheus.Gauge
 	advised         prometheus.Gauge
 	fenced          prometheus.Gauge
+	leases          *prometheus.CounterVec
+	leasesHeld      prometheus.Gauge
 
 	refused map[position.Symbol]bool
 }
@@ -70,6 +83,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		mergedTicks:     counter("quantum_harvest_merged_ticks_total", "Price ticks replaced by a newer one before they were looked at."),
 		auditMismatches: counter("quantum_harvest_audit_mismatches_total", "Proposals found changed by someone else when read back."),
 		repairs:         counter("quantum_harvest_repairs_total", "Proposals written in full because the copy in the store was missing, not whole or not ours."),
+		wrongType:       counter("quantum_harvest_wrong_type_total", "Proposal keys that were found with another Redis type and replaced."),
 		clockSteps:      counter("quantum_harvest_clock_steps_total", "Times the wall clock was seen to step back."),
 		cycles:          counter("quantum_harvest_cycles_total", "Publish cycles reported."),
 		roundTrips:      counter("quantum_harvest_store_round_trips_total", "Round trips to the store for writing."),
@@ -77,30 +91,35 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		openPositions:   gauge("quantum_harvest_publisher_open_positions", "Open positions the publisher knows."),
 		uncovered:       gauge("quantum_harvest_uncovered_positions", "Open positions outside SYMBOLS: nobody advises them."),
 		advised:         gauge("quantum_harvest_advised_positions", "Open positions with advice."),
+		leases:          vec("quantum_harvest_lease_events_total", "What became of the leases of the shards: acquired, renewed (once an ask), released to another publisher, lost; layout_conflict: other publishers divide the symbols in another way; error: the server could not be asked.", "event"),
+		leasesHeld:      gauge("quantum_harvest_leases_held", "Shards that this publisher writes for."),
 		fenced:          gauge("quantum_harvest_fenced_positions", "Open positions that another publisher holds."),
 		refusedAt: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "quantum_harvest_symbol_refused_timestamp_seconds",
-			Help: "When an input was last refused, by symbol and reason. A fault that stands is refused again every minute.",
+			Help: "When an input was last refused, by symbol and reason. A fault that stands is refused again every 4 s.",
 		}, []string{"symbol", "reason"}),
 		refusedNow: gauge("quantum_harvest_refused_positions", "Positions whose record is there and refused, and that are not open: nobody advises them."),
 		refused:    make(map[position.Symbol]bool),
 	}
-	for _, o := range []store.Outcome{store.Done, store.Fenced, store.Failed, resultError} {
+	for _, o := range []store.Outcome{store.Done, store.Fenced, store.Unleased, store.Failed, resultError} {
 		m.publishes.WithLabelValues(string(o))
 	}
-	for _, o := range []store.Outcome{store.Done, store.Missing, store.Incomplete, store.Superseded, store.Fenced, store.Failed, resultPublished, resultError} {
+	for _, o := range []store.Outcome{store.Done, store.Missing, store.Incomplete, store.Superseded, store.Fenced, store.Unleased, store.Failed, resultPublished, resultError} {
 		m.beats.WithLabelValues(string(o))
 	}
 	for _, o := range []store.Outcome{store.Done, store.OtherEpisode, store.Failed} {
 		m.closes.WithLabelValues(string(o))
+	}
+	for _, ev := range []string{leaseAcquired, leaseRenewed, leaseReleased, leaseLost, leaseConflict, leaseError} {
+		m.leases.WithLabelValues(ev)
 	}
 	for _, r := range feed.Reasons {
 		m.refusals.WithLabelValues(string(r))
 	}
 	if reg != nil {
 		reg.MustRegister(m.publishes, m.beats, m.closes, m.produced, m.outages, m.refusals, m.symbolRefusals, m.refusedAt, m.refusedNow, m.limited,
-			m.evaluations, m.mergedTicks, m.auditMismatches, m.repairs, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
-			m.uncovered, m.advised, m.fenced)
+			m.evaluations, m.mergedTicks, m.auditMismatches, m.repairs, m.wrongType, m.clockSteps, m.cycles, m.roundTrips, m.sideErrors, m.openPositions,
+			m.uncovered, m.advised, m.fenced, m.leases, m.leasesHeld)
 	}
 	return m
 }
@@ -127,7 +146,7 @@ func (m *Metrics) positions(st Status) {
 	m.advised.Set(float64(st.Advised))
 	fenced := 0
 	for _, s := range st.Symbols {
-		if s.Open && s.Fenced {
+		if s.Open && s.Elsewhere {
 			fenced++
 		}
 	}

@@ -29,15 +29,22 @@ type Options struct {
 	StateSymbols []position.Symbol // market states are produced for these, open or not; empty: for open positions
 	NoProducing  bool              // write no market states and stops at all
 	Publisher    string            // id of this writer, carried in everything it writes
-	MarketSource string            // label of the market source: "synthetic", "replay", "redis", ...
-	MarketHint   string            // where market data is looked for, for messages; blank or begins with a separator
-	Clock        feed.Clock        // strategy time; nil: wall time
+	// Holder names this process where it holds leases: see store.NewHolder.
+	Holder        string
+	Shards        int           // into how many shards the symbols of the prefix are divided; 0: one
+	LeaseInterval time.Duration // a lease is taken over within three of them; 0: DefaultLeaseInterval
+	MarketSource  string        // label of the market source: "synthetic", "replay", "redis", ...
+	MarketHint    string        // where market data is looked for, for messages; blank or begins with a separator
+	Clock         feed.Clock    // strategy time; nil: wall time
 	// StrategyPositions: the positions of this run are dated in strategy time, so those that it remembers are, too.
 	StrategyPositions bool
 	DemoPositions     bool // this run was asked to make positions up
 	Log               *slog.Logger
 	Metrics           *Metrics // nil: not exported
 }
+
+// DefaultLeaseInterval lets a standby take over within six seconds.
+const DefaultLeaseInterval = 2 * time.Second
 
 func (o *Options) validate() error {
 	var errs []error
@@ -60,6 +67,9 @@ func (o *Options) validate() error {
 	}
 	if o.Publisher == "" {
 		errs = append(errs, errors.New("engine: publisher id is blank"))
+	}
+	if o.Holder == "" {
+		errs = append(errs, errors.New("engine: the holder of leases has no name"))
 	}
 	if o.Log == nil {
 		errs = append(errs, errors.New("engine: no logger"))

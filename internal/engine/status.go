@@ -31,6 +31,7 @@ type Status struct {
 	// Refused are positions whose record was there and refused at the last reading, and that are not open: nobody
 	// advises them.
 	Refused []position.Symbol
+	Lease   LeaseStatus
 
 	Evaluations, Publishes, Beats, RateLimited, Closes, Refusals uint64
 	Repairs, MergedTicks, StoreErrors                            uint64
@@ -50,7 +51,7 @@ type SymbolStatus struct {
 	InputState store.InputState
 	Waiting    string // why there is no advice yet
 	Revision   int64
-	Fenced     bool
+	Elsewhere  bool // another publisher writes it
 	EverOpen   bool
 	EverServed bool // the store has confirmed a proposal of it at some time
 
@@ -72,7 +73,7 @@ func (e *Engine) Status() Status {
 // Snapshot takes the picture that Status returns: at every beat, and when the owner wants one at the end.
 func (e *Engine) Snapshot(now time.Time) {
 	st := Status{
-		At: now, Restored: e.restored,
+		At: now, Restored: e.restored, Lease: e.leaseStatus(now),
 		Evaluations: e.counts.evaluations, Publishes: e.counts.publishes, Beats: e.counts.beats,
 		RateLimited: e.counts.limited, Closes: e.counts.closes, Refusals: e.counts.refusals,
 		Repairs: e.counts.repairs, MergedTicks: e.counts.merged, StoreErrors: e.counts.storeErrors,
@@ -115,7 +116,7 @@ func (e *Engine) Snapshot(now time.Time) {
 func (e *Engine) symbolStatus(s *symbol) SymbolStatus {
 	out := SymbolStatus{
 		Symbol: s.name, Open: s.open, Covered: s.covered, InputState: s.advice.state, Waiting: s.advice.why,
-		Revision: s.revision, Fenced: !s.standby.movedAt.IsZero(), EverOpen: s.stats.everOpen, EverServed: s.stats.everServed,
+		Revision: s.revision, Elsewhere: e.elsewhere(s), EverOpen: s.stats.everOpen, EverServed: s.stats.everServed,
 		HeartbeatAt: s.lastBeatAt, ContentAt: s.held.proposal.ComputedAt, MarketAt: s.market.at, PositionAt: s.positionAt,
 		Evaluations: s.stats.evaluations, Publishes: s.stats.publishes, Beats: s.stats.beats,
 		RateLimited: s.stats.limited, LastRefusal: s.stats.lastRefusal,

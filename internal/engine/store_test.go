@@ -8,7 +8,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"quantumharvest/internal/engine"
 	"quantumharvest/internal/feed"
 	"quantumharvest/internal/store"
 )
@@ -177,50 +176,6 @@ func TestRestartWithoutInputsKeepsTheAdviceMarked(t *testing.T) {
 	}
 	if !after.LastUpdate.Equal(d.now) {
 		t.Errorf("heartbeat at %v, now %v", after.LastUpdate, d.now)
-	}
-}
-
-func TestTwoPublishersDoNotFlap(t *testing.T) {
-	d := newDesk(t)
-	rec := d.long(btc, 99, 100)
-	d.market(btc, 100)
-	d.seconds(3, true, rec)
-
-	second := d.another(func(o *engine.Options) { o.Publisher = "test-2" })
-	d.restore(second)
-	first := d.eng
-	beat := func(engines ...*engine.Engine) {
-		d.now = d.now.Add(time.Second)
-		d.redis.SetTime(d.now)
-		for _, e := range engines {
-			e.Offer(feed.Price{Symbol: btc, Price: 100, At: d.now})
-			e.Offer(d.snapshot(rec))
-			d.run(e)
-		}
-	}
-	d.eng = second
-	d.market(btc, 100)
-	d.eng = first
-	beat(first, second)
-	took := d.whole(btc)
-	if took.Publisher != "test-2" {
-		t.Fatalf("the newer publisher did not take over: %s writes", took.Publisher)
-	}
-	for range 30 {
-		beat(first, second)
-		if p := d.whole(btc); p.Publisher != "test-2" || p.Fence < took.Fence {
-			t.Fatalf("%s writes under fence %d although test-2 holds %d", p.Publisher, p.Fence, took.Fence)
-		}
-	}
-	if st := d.symbol(btc); !st.Fenced {
-		t.Error("the older publisher does not know that it stands by")
-	}
-	for range 10 { // the newer one dies
-		beat(first)
-	}
-	back := d.whole(btc)
-	if back.Publisher != "test-1" || back.Fence <= took.Fence || !back.LastUpdate.Equal(d.now) {
-		t.Errorf("10 s after its death %s writes, fence %d, heartbeat %v", back.Publisher, back.Fence, back.LastUpdate)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 // symbol is everything the engine remembers of one instrument.
 type symbol struct {
 	name    position.Symbol
+	shard   int
 	covered bool // inside SYMBOLS
 
 	market marketSide
@@ -28,9 +29,10 @@ type symbol struct {
 
 	// revision is the highest this key ever had, as far as is known. It never goes back, whoever the position is.
 	revision int64
-	// fence is the one this symbol is written under where it had to be taken over; 0: that of the engine.
-	fence   int64
-	standby standby
+	// fence goes into the hash where that of the lease is too low for what stands there; 0: it is not. A challenge is the
+	// fence that was found there and has not been answered yet.
+	fence, challenge int64
+	challengedAt     time.Time
 
 	// What is to be written beside what follows from advice and held.
 	beatDue  bool
@@ -84,12 +86,6 @@ type held struct {
 	proposal store.Proposal // Revision 0: nothing
 	at       float64        // when it was published, on the engine's own clock; the gate measures ages on it
 	distrust bool           // what stands there may be something else by now
-}
-
-// standby is what is known of another writer that holds this symbol's key. Its zero value is nobody.
-type standby struct {
-	by      store.FencedBy
-	movedAt time.Time // when its advice was last seen to move; zero: nobody
 }
 
 // symbolStats are the counts behind the end-of-run summary.

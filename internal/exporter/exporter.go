@@ -57,6 +57,10 @@ type Options struct {
 	Logger   *slog.Logger // nil is slog.Default
 	Build    Build
 	Now      func() time.Time // nil is time.Now
+	// Recheck is how long a proposal that was whole at the last scrape and is not at this one is given to come back
+	// before it is shown as missing: somewhat longer than a heartbeat, within which a publisher repairs it. The wait ends
+	// in time for the scrape. 0: no time.
+	Recheck time.Duration
 }
 
 // Exporter gathers the metrics of what the store holds.
@@ -64,6 +68,8 @@ type Exporter struct {
 	reader   Reader
 	symbols  []position.Symbol
 	interval time.Duration
+	recheck  time.Duration
+	whole    []position.Symbol // with a whole proposal at the last reading, sorted; belongs to the run of a reading
 	registry *prometheus.Registry
 	logger   *slog.Logger
 	now      func() time.Time
@@ -97,6 +103,7 @@ func New(o Options) (*Exporter, error) {
 		reader:   o.Reader,
 		symbols:  slices.Compact(slices.Sorted(slices.Values(o.Symbols))),
 		interval: o.PollInterval,
+		recheck:  o.Recheck,
 		registry: o.Registry,
 		logger:   o.Logger,
 		now:      o.Now,
@@ -201,6 +208,7 @@ func (e *Exporter) GatherContext(ctx context.Context) ([]*dto.MetricFamily, erro
 			f.one(&descClockOffset, s.offset.Seconds())
 		}
 		f.symbols(s, e.bits)
+		f.leases(&s.Lease)
 	}
 	f.positions(<-counted)
 
@@ -220,14 +228,9 @@ func (e *Exporter) Ready(ctx context.Context) (ok bool, reason string) {
 
 // read is one reading of the store, with everything that is counted once per reading and not once per scrape.
 func (e *Exporter) read(ctx context.Context) (*snapshot, error) {
-	e.attempts.Inc()
-	start := e.now()
-	c, err := e.reader.Collect(ctx, e.symbols)
-	end := e.now()
-	e.duration.Observe(end.Sub(start).Seconds())
-	if err == nil && c.ExpectedErr != nil && len(c.Entries) == 0 {
-		// Nothing is known to be expected and nothing was read: that is no view of the store.
-		err = c.ExpectedErr
+	c, start, end, err := e.collect(ctx)
+	for again := 0; err == nil && again < rechecks && e.wait(ctx, c, end.Sub(start)); again++ {
+		c, start, end, err = e.collect(ctx)
 	}
 	if err != nil {
 		if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
@@ -240,6 +243,7 @@ func (e *Exporter) read(ctx context.Context) (*snapshot, error) {
 		return nil, err
 	}
 	e.logRecovery()
+	e.remember(c)
 
 	// A series that is there twice would make Prometheus refuse the whole page.
 	slices.SortStableFunc(c.Entries, func(a, b store.Entry) int { return cmp.Compare(a.Symbol, b.Symbol) })

@@ -134,6 +134,15 @@ func collection() store.Collection {
 		},
 		ServerTime: at.Add(1500*time.Millisecond + 2*time.Millisecond),
 		RTT:        4 * time.Millisecond,
+		Lease: store.LeaseView{
+			Now: at, Layout: "3 all",
+			Shards: []store.ShardLease{
+				{Shard: 0, Holder: "desk-1#x", Fence: 1769163137000001, Until: at.Add(3 * time.Second), Since: at.Add(-time.Hour)},
+				{Shard: 1, Holder: "desk-2#y", Fence: 1769163137000002, Until: at.Add(-time.Second), Since: at.Add(-time.Hour)},
+				{Shard: 2},
+			},
+			Members: []store.Member{{Holder: "desk-1#x", Until: at.Add(3 * time.Second)}, {Holder: "desk-3#z", Until: at.Add(time.Second)}},
+		},
 	}
 }
 

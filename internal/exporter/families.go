@@ -212,3 +212,37 @@ func (f *families) info(rows []row) {
 	}
 	f.add(&descInfo, metrics)
 }
+
+// leases adds who may write what.
+func (f *families) leases(v *store.LeaseView) {
+	if v.Layout == "" {
+		return // no publisher that takes leases was ever there
+	}
+	f.one(&descLeaseShards, float64(len(v.Shards)))
+	f.one(&descPublishers, float64(len(v.Members)))
+	var held, until, since, fence, info []*dto.Metric
+	for _, l := range v.Shards {
+		shard := pair("shard", strconv.Itoa(l.Shard))
+		labels := []*dto.LabelPair{shard}
+		live := 0.0
+		if l.Live(v.Now) {
+			live = 1
+			info = append(info, f.sample([]*dto.LabelPair{shard, pair("holder", labelText(store.HolderName(l.Holder)))}, 1))
+			if !l.Since.IsZero() {
+				since = append(since, f.sample(labels, epoch(l.Since)))
+			}
+		}
+		held = append(held, f.sample(labels, live))
+		if !l.Until.IsZero() {
+			until = append(until, f.sample(labels, epoch(l.Until)))
+		}
+		if l.Fence > 0 {
+			fence = append(fence, f.sample(labels, float64(l.Fence)))
+		}
+	}
+	f.add(&descLeaseHeld, held)
+	f.add(&descLeaseUntil, until)
+	f.add(&descLeaseSince, since)
+	f.add(&descLeaseFence, fence)
+	f.add(&descLeaseInfo, info)
+}

@@ -194,6 +194,34 @@ var (
 		Name: "quantum_harvest_redis_clock_offset_seconds", Type: Gauge,
 		Help: "Clock of Redis minus clock of this host, to within the round trip.",
 	}
+	descLeaseShards = Desc{
+		Name: "quantum_harvest_lease_shards", Type: Gauge,
+		Help: "Shards into which the publishers divide the symbols; no sample where no publisher with leases was ever there.",
+	}
+	descLeaseHeld = Desc{
+		Name: "quantum_harvest_lease_held", Type: Gauge, Labels: []string{"shard"},
+		Help: "1 where a publisher holds the lease of the shard by the clock of Redis, else 0: nobody writes its symbols.",
+	}
+	descLeaseUntil = Desc{
+		Name: "quantum_harvest_lease_valid_until_timestamp_seconds", Type: Gauge, Labels: []string{"shard"},
+		Help: "Until when the lease of the shard holds, by the clock of Redis.",
+	}
+	descLeaseSince = Desc{
+		Name: "quantum_harvest_lease_since_timestamp_seconds", Type: Gauge, Labels: []string{"shard"},
+		Help: "Since when the lease of the shard is held by its holder, by the clock of Redis.",
+	}
+	descLeaseFence = Desc{
+		Name: "quantum_harvest_lease_fence", Type: Gauge, Labels: []string{"shard"},
+		Help: "Fence of the lease of the shard; grows whenever it is taken and never goes back.",
+	}
+	descLeaseInfo = Desc{
+		Name: "quantum_harvest_lease_info", Type: Gauge, Labels: []string{"shard", "holder"},
+		Help: "Always 1: the publisher that holds the shard.",
+	}
+	descPublishers = Desc{
+		Name: "quantum_harvest_publishers", Type: Gauge,
+		Help: "Publishers that live and share the symbols, those that stand by included.",
+	}
 	descBuildInfo = Desc{
 		Name: "quantum_harvest_build_info", Type: Gauge, Labels: []string{"version", "revision", "goversion"},
 		Help: "Always 1: what this program was built from.",
@@ -241,6 +269,7 @@ func allMetrics() []Desc {
 		all = append(all, columns[i].Desc)
 	}
 	return append(all, descAction, descCacheAge, descUp, descInputState, descInfo, descExpected, descPresent, descProblems,
-		descSymbols, descOpenPositions, descRoundTrip, descClockOffset, descBuildInfo, descReads, descReadFailures,
+		descSymbols, descOpenPositions, descRoundTrip, descClockOffset,
+		descLeaseShards, descLeaseHeld, descLeaseUntil, descLeaseSince, descLeaseFence, descLeaseInfo, descPublishers, descBuildInfo, descReads, descReadFailures,
 		descReadDuration, descShared, descBadFields, descSymbolErrors, descDerived, descCountFailures)
 }

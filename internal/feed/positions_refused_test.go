@@ -42,9 +42,9 @@ func TestRedisPositionsRefusals(t *testing.T) {
 				t.Fatal(diff)
 			}
 		}
-		// Each was said once; what stands is said again every minute.
+		// Each was said once; what stands is said again after a while.
 		g.wantRefused()
-		g.now = g.now.Add(time.Minute)
+		g.now = g.now.Add(defectRepeat)
 		g.poll()
 		slices.SortFunc(g.refusals, func(a, b Refusal) int { return strings.Compare(a.Key+a.Field, b.Key+b.Field) })
 		g.wantRefused(

@@ -33,7 +33,7 @@ func TestReadmeHasTheSettings(t *testing.T) {
 		t.Fatalf("README.md: %v", err)
 	}
 	if want != string(readme) {
-		t.Error("the table of settings in README.md is not that of the code: run 'make docs'")
+		t.Error("the table of settings in README.md is not that of the code: run 'make generate'")
 	}
 }
 

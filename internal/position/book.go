@@ -137,13 +137,13 @@ func (b *Book) Get(sym Symbol) (Position, bool) {
 	return Position{}, false
 }
 
-// Restore puts a position from durable memory back: its episode, extremes and opening time. It must come before the
-// first snapshot that mentions the symbol; later it has no effect, and neither has one without symbol, side or entry.
+// Restore puts a position from durable memory back: its episode, extremes and opening time. It has no effect where a
+// position of that symbol is open, and neither has one without symbol, side or entry.
 // A source that reports the same position later keeps the identity (Updated), another one ends it (Flipped, Renewed),
 // and a source that lives and lacks it twice closes it like any other.
 func (b *Book) Restore(p Position) {
 	s := b.slot(p.Symbol)
-	if p.Symbol == "" || p.Side.Sign() == 0 || !isPrice(p.Entry) || s.open || s.seq != 0 {
+	if p.Symbol == "" || p.Side.Sign() == 0 || !isPrice(p.Entry) || s.open {
 		return
 	}
 	peak, trough := p.Peak, p.Trough
@@ -163,6 +163,46 @@ func (b *Book) Restore(p Position) {
 	}
 	b.insert(s)
 	s.mark(s.price, s.priceAt)
+}
+
+// Adopt gives an open position the identity and the extremes that durable memory has of it, and tells whether it did: not
+// where the two cannot be the same, because of their side, because their openings lie more than a minute apart, or
+// because this book saw the remembered one end.
+func (b *Book) Adopt(p Position) bool {
+	s := b.slots[p.Symbol]
+	if s == nil || !s.open || s.pos.Side != p.Side || p.Episode == "" {
+		return false
+	}
+	if s.pos.Episode != p.Episode {
+		apart := s.pos.OpenedAt.Sub(p.OpenedAt).Abs()
+		dated := !s.pos.OpenedAt.IsZero() && !p.OpenedAt.IsZero()
+		if s.ended == p.Episode || (dated && apart > renewAfter) {
+			return false
+		}
+		s.pos.Episode = p.Episode
+		if dated {
+			s.pos.OpenedAt = earlier(s.pos.OpenedAt, p.OpenedAt)
+		}
+	}
+	s.extend(p.Peak)
+	s.extend(p.Trough)
+	return true
+}
+
+// Ended is the episode of the symbol that this book saw end last; blank where there is none.
+func (b *Book) Ended(sym Symbol) string {
+	if s := b.slots[sym]; s != nil {
+		return s.ended
+	}
+	return ""
+}
+
+// End takes an open position out of the book because somebody else saw it end. A source that reports it all the same
+// opens a new episode.
+func (b *Book) End(sym Symbol) {
+	if s := b.slots[sym]; s != nil && s.open {
+		b.remove(s)
+	}
 }
 
 // Age is how long the position of a symbol has been open, in its own clock: strategy time where its opening is known

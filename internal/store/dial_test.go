@@ -62,13 +62,19 @@ func useAll(t *testing.T, s *store.Store) {
 	if c, err := s.Collect(ctx, nil); err != nil || len(c.Entries) != 1 || !c.Entries[0].Found {
 		t.Error(c, err)
 	}
-	if _, err := s.NewFence(ctx); err != nil {
+	if a, err := s.AskLease(ctx, store.LeaseAsk{Holder: "a#1", Layout: "1 all", TTL: time.Minute, Take: []int{0}}); err != nil || len(a.Held) != 1 {
+		t.Error(a, err)
+	}
+	if _, err := s.AskLease(ctx, store.LeaseAsk{Holder: "a#1", Layout: "1 all", TTL: time.Minute, Leave: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Remember(ctx, nil); err != nil {
 		t.Error(err)
 	}
 }
 
 // leastRules are the permissions that the package documentation asks for, and no more.
-const leastRules = "~quantum:* +evalsha +script|load +hgetall +hmget +hget +hset +hlen +del +exists +pexpire " +
+const leastRules = "~quantum:* +evalsha +script|load +hgetall +hmget +hget +hset +hdel +del +exists +pexpire " +
 	"+sadd +srem +smembers +xadd +time"
 
 // tlsOf is what a client of r needs to trust it and to be trusted.
@@ -169,11 +175,13 @@ func TestErrorsOfAnUnreachableServerHelp(t *testing.T) {
 	mustHint(t, err, "is it running?")
 	_, err = s.Collect(t.Context(), nil)
 	mustHint(t, err, "is it running?")
-	_, err = s.NewFence(t.Context())
+	_, err = s.AskLease(t.Context(), store.LeaseAsk{Holder: "a#1"})
+	mustHint(t, err, "is it running?")
+	_, err = s.Remember(t.Context(), nil)
 	mustHint(t, err, "is it running?")
 
 	s = open(t, store.ClientOptions{Network: "unix", Addr: filepath.Join(t.TempDir(), "none.sock")})
-	_, err = s.NewFence(t.Context())
+	_, err = s.Collect(t.Context(), nil)
 	mustHint(t, err, "no such socket")
 }
 

@@ -30,9 +30,10 @@ type Keys struct {
 	harvest, marketState, risk       string // prefixes
 	stream, marketStream, riskStream string
 	expected                         string // set of the symbols that must have a proposal
-	// closed is the hash that remembers, per symbol, the last episode whose closing record was left: a repeated close
-	// leaves no second one. It grows by one field per symbol ever traded.
+	// closed is the hash that remembers, per symbol, the last episode whose closing record was left and the revision it
+	// had come to: a repeated close leaves no second record. It grows by one field per symbol ever traded.
 	closed string
+	lease  string // hash that says who may write
 	// kind marks the produced records of this instance (market states, stops) in their publisher field.
 	kind string
 }
@@ -50,7 +51,7 @@ func NewKeys(o KeysOptions) Keys {
 	if !legacyShape {
 		base = k.harvest + "_" // no symbol has a lower-case letter: these never meet a proposal's key
 	}
-	k.expected, k.closed = base+"expected", base+"closed"
+	k.expected, k.closed, k.lease = base+"expected", base+"closed", base+"lease"
 	k.stream = prefix + "stream:harvest.proposal"
 	if k.harvest != prefix+proposalTail {
 		k.stream = base + "stream"
@@ -93,6 +94,9 @@ func (k Keys) MarketState(sym position.Symbol) string { return k.marketState + s
 
 // Risk is the hash with the stop proposal of sym.
 func (k Keys) Risk(sym position.Symbol) string { return k.risk + string(sym) }
+
+// Lease is the hash that says who may write.
+func (k Keys) Lease() string { return k.lease }
 
 // producer is the publisher field of a produced record; producerMark is what makes it one of this instance.
 func (k Keys) producer(id string) string { return k.producerMark() + id }

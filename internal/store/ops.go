@@ -12,7 +12,7 @@ import (
 type Beat struct {
 	Symbol     position.Symbol
 	Revision   int64 // the revision the writer believes in
-	Fence      int64 // the fence of the writer; 0: the highest this Store has issued or written
+	Fence      int64 // the fence that the writer put into the hash
 	LastUpdate time.Time
 	MarketAt   time.Time
 	PositionAt time.Time
@@ -29,7 +29,7 @@ type Beat struct {
 type Close struct {
 	Symbol  position.Symbol
 	Episode string // only this episode is closed: a newer one is left alone, blank means any
-	Fence   int64  // the fence of the writer; 0: that of Last or the highest this Store has issued or written
+	Fence   int64  // the highest fence that the hash may carry
 	Reason  string // "flat", "flip", "renewed"
 	At      time.Time
 	Last    Proposal // the last published content, for the record; the zero value where none is known
@@ -62,6 +62,7 @@ type StopsRecord struct {
 // Batch is everything one step of the engine wants written. The store sends it in a bounded number of round trips,
 // whatever its size.
 type Batch struct {
+	Lease     Lease
 	Publishes []Proposal // Revision holds the believed revision (0: none)
 	Beats     []Beat
 	Closes    []Close
@@ -80,7 +81,8 @@ const (
 	Missing      Outcome = "missing"       // a beat found no hash, or a close of any episode had nothing to close
 	Incomplete   Outcome = "incomplete"    // a beat found a hash with fields missing
 	Superseded   Outcome = "superseded"    // a beat found another revision than believed
-	Fenced       Outcome = "fenced"        // another writer with a higher fence holds the key
+	Unleased     Outcome = "unleased"      // the writer does not hold the lease of the shard
+	Fenced       Outcome = "fenced"        // the hash carries a higher fence
 	Foreign      Outcome = "foreign"       // a key that another service writes: left alone
 	OtherEpisode Outcome = "other_episode" // a close found another episode: the hash is left alone, the record is left
 	Failed       Outcome = "failed"        // refused before sending, or the server answered with an error for this key
@@ -90,13 +92,13 @@ const (
 type Result struct {
 	Symbol   position.Symbol
 	Outcome  Outcome
-	Revision int64 // after a publish: the revision written
-	Repaired bool  // a publish or close replaced a key of the wrong type
-	FencedBy FencedBy
-	Err      error // with Failed
+	Revision int64    // after a publish: the revision written; after a close: the one that the key had come to
+	Repaired bool     // a publish or close replaced a key of the wrong type
+	FencedBy FencedBy // with Fenced; with Unleased the holder of the lease and its fence
+	Err      error    // with Failed
 }
 
-// FencedBy says who holds a key that refused a write.
+// FencedBy says who wrote the hash, or holds the lease, that refused a write.
 type FencedBy struct {
 	Publisher  string
 	Fence      int64

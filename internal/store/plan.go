@@ -16,6 +16,7 @@ import (
 // of the client that keeps arguments must copy what they point to.
 type plan struct {
 	s     *Store
+	lease Lease // what every call proves
 	calls []call
 	args  []any    // of all calls, one after the other; nil where the next text belongs
 	ends  []int    // where each text ends in buf
@@ -43,7 +44,7 @@ func (p *plan) reset() {
 	clear(p.calls)
 	clear(p.cmds)
 	p.calls, p.args, p.ends, p.buf, p.todo, p.cmds = p.calls[:0], p.args[:0], p.ends[:0], p.buf[:0], p.todo[:0], p.cmds[:0]
-	p.moved = Proposal{}
+	p.moved, p.lease = Proposal{}, Lease{}
 }
 
 // finish cuts the texts and hands them to the arguments.
@@ -70,7 +71,7 @@ func (p *plan) argsOf(c *call) []any { return p.args[c.from:c.to:c.to] }
 // The constant arguments, put into interfaces once: a batch has dozens per symbol.
 var (
 	evalsha    any = "evalsha"
-	keyCounts      = [...]any{"0", "1", "2", "3"}
+	keyCounts      = [...]any{"0", "1", "2", "3", "4"}
 	fieldNames     = func() (names [len(fields)]any) {
 		for i := range fields {
 			names[i] = fields[i].name
@@ -95,10 +96,26 @@ func pick(wanted func(f *field) bool) (indices []int) {
 	return indices
 }
 
-// begin starts a call on that many keys; end or drop closes it. In between its arguments are appended.
-func (p *plan) begin(sc *script, keys int) mark {
+// begin starts a call that writes under the key prefix+name, and under more keys behind it; end or drop closes it. In
+// between its arguments are appended. Every script is told first which lease it is to ask for.
+func (p *plan) begin(sc *script, sym position.Symbol, prefix, name string, more ...string) mark {
 	m := mark{len(p.args), len(p.ends), len(p.buf)}
-	p.args = append(p.args, evalsha, &sc.sha, keyCounts[keys])
+	shard, fence := p.lease.of(sym)
+	holder := p.lease.Holder
+	if p.s.perKey {
+		// The lease lies in another slot, where a script on this key cannot look.
+		holder = ""
+		p.args = append(p.args, evalsha, &sc.sha, keyCounts[1+len(more)])
+		p.joined(prefix, name)
+	} else {
+		p.args = append(p.args, evalsha, &sc.sha, keyCounts[2+len(more)])
+		p.joined(prefix, name)
+		p.text(p.s.keys.lease)
+	}
+	p.each(more...)
+	p.whole(int64(shard))
+	p.text(holder)
+	p.whole(fence)
 	return m
 }
 
@@ -159,24 +176,15 @@ func (p *plan) publish(q *Proposal, res *Result) {
 		p.refuse(res, "publish", err)
 		return
 	}
-	keys := 1
-	if p.s.streams {
-		keys = 2
-	}
-	m := p.begin(publishScript, keys)
-	p.joined(p.s.keys.harvest, string(q.Symbol))
-	if p.s.streams {
-		p.text(p.s.keys.stream)
-	}
-	p.whole(q.Revision)
+	m := p.begin(publishScript, q.Symbol, p.s.keys.harvest, string(q.Symbol), p.s.withProposal...)
 	p.whole(q.Fence)
+	p.whole(q.Revision)
 	p.text(string(q.Symbol))
 	if err := p.values(q, allFields); err != nil {
 		p.drop(m)
 		p.refuse(res, "publish", err)
 		return
 	}
-	p.s.seenFence(q.Fence)
 	p.end(m, publishScript, res)
 }
 
@@ -190,14 +198,9 @@ func (p *plan) beat(b *Beat, res *Result) {
 		p.refuse(res, "beat", fmt.Errorf("field input_state: %q is not a state", b.InputState))
 		return
 	}
-	fence := b.Fence
-	if fence == 0 {
-		fence = p.s.seenFence(0)
-	}
-	m := p.begin(beatScript, 1)
-	p.joined(p.s.keys.harvest, string(b.Symbol))
+	m := p.begin(beatScript, b.Symbol, p.s.keys.harvest, string(b.Symbol))
+	p.whole(b.Fence)
 	p.whole(b.Revision)
-	p.whole(fence)
 	q := &p.moved
 	q.LastUpdate, q.MarketAt, q.PositionAt, q.ValidUntil = b.LastUpdate, b.MarketAt, b.PositionAt, b.ValidUntil
 	q.InputState, q.Peak, q.Trough = b.InputState, b.Peak, b.Trough
@@ -211,16 +214,21 @@ func (p *plan) beat(b *Beat, res *Result) {
 
 func (p *plan) close(c *Close, res *Result) {
 	res.Symbol = c.Symbol
-	fence := c.Fence
-	if fence == 0 {
-		fence = max(c.Last.Fence, p.s.seenFence(0))
-	}
 	keys := &p.s.keys
-	m := p.begin(closeScript, 3)
-	p.joined(keys.harvest, string(c.Symbol))
-	p.each(keys.stream, keys.closed, c.Episode)
-	p.whole(fence)
-	p.each(string(c.Symbol), "symbol", string(c.Symbol), "event", "closed", "close_reason", c.Reason, "closed_at_epoch")
+	script, more := closeScript, []string{keys.stream, keys.closed}
+	if p.s.perKey {
+		script, more = endScript, []string{beside(keys.Proposal(c.Symbol))}
+	}
+	m := p.begin(script, c.Symbol, keys.harvest, string(c.Symbol), more...)
+	p.whole(c.Fence)
+	p.each(c.Episode, string(c.Symbol))
+	p.record(c)
+	p.end(m, script, res)
+}
+
+// record appends the closing record.
+func (p *plan) record(c *Close) {
+	p.each("symbol", string(c.Symbol), "event", "closed", "close_reason", c.Reason, "closed_at_epoch")
 	p.buf = appendEpoch(p.buf, c.At)
 	p.done()
 	p.each("harvest_action", "NONE", "last_action", string(c.Last.Action))
@@ -229,17 +237,27 @@ func (p *plan) close(c *Close, res *Result) {
 		p.moved.Episode = c.Episode
 	}
 	_ = p.values(&p.moved, recordFields) // a record of what is over: what is not finite is left blank
-	p.end(m, closeScript, res)
 }
 
-// expect adds symbols to the expected set or takes them out, in portions that Lua can unpack.
+// expect adds symbols to the expected set or takes them out: shard by shard, because each has a lease of its own, and in
+// portions that Lua can unpack.
 func (p *plan) expect(command string, symbols []position.Symbol) {
-	for some := range slices.Chunk(symbols, 1000) {
-		m := p.begin(expectScript, 1)
-		p.each(p.s.keys.expected, command)
-		for _, sym := range some {
-			p.text(string(sym))
+	if len(symbols) == 0 {
+		return
+	}
+	shards := make([][]position.Symbol, max(1, len(p.lease.Fences)))
+	for _, sym := range symbols {
+		shard, _ := p.lease.of(sym)
+		shards[shard] = append(shards[shard], sym)
+	}
+	for _, all := range shards {
+		for some := range slices.Chunk(all, 1000) {
+			m := p.begin(expectScript, some[0], p.s.keys.expected, "")
+			p.text(command)
+			for _, sym := range some {
+				p.text(string(sym))
+			}
+			p.end(m, expectScript, nil)
 		}
-		p.end(m, expectScript, nil)
 	}
 }

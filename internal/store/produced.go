@@ -10,7 +10,7 @@ import (
 
 // state writes a market state under its legacy key.
 func (p *plan) state(m *MarketStateRecord, res *Result) {
-	h := p.record(res, m.Symbol, p.s.keys.MarketState(m.Symbol), p.s.keys.marketStream, m.Publisher, m.TTL)
+	h := p.produce(res, m.Symbol, p.s.keys.marketState, p.s.withState, m.Publisher, m.TTL)
 	st := &m.State
 	h.number("sigma", st.Sigma)
 	h.number("mu", st.Mu)
@@ -27,7 +27,7 @@ func (p *plan) state(m *MarketStateRecord, res *Result) {
 
 // stops writes a stop proposal under its legacy key.
 func (p *plan) stops(r *StopsRecord, res *Result) {
-	h := p.record(res, r.Symbol, p.s.keys.Risk(r.Symbol), p.s.keys.riskStream, r.Publisher, r.TTL)
+	h := p.produce(res, r.Symbol, p.s.keys.risk, p.s.withStops, r.Publisher, r.TTL)
 	h.number("proposed_sl", r.Stops.ProposedSL)
 	h.number("proposed_tp", r.Stops.ProposedTP)
 	h.number("stop_dist_pct", r.Stops.StopDistPct)
@@ -67,14 +67,9 @@ type produced struct {
 	ttl time.Duration
 }
 
-func (p *plan) record(res *Result, sym position.Symbol, key, stream, publisher string, ttl time.Duration) *produced {
+func (p *plan) produce(res *Result, sym position.Symbol, prefix string, stream []string, publisher string, ttl time.Duration) *produced {
 	res.Symbol = sym
-	keys := []string{key, stream}
-	if !p.s.streams {
-		keys = keys[:1]
-	}
-	m := p.begin(produceScript, len(keys))
-	p.each(keys...)
+	m := p.begin(produceScript, sym, prefix, string(sym), stream...)
 	p.text(p.s.keys.producerMark())
 	p.whole(ttl.Milliseconds())
 	p.each(string(sym), "publisher", p.s.keys.producer(publisher))

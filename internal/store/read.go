@@ -77,6 +77,8 @@ type Collection struct {
 	// asked for alone.
 	ExpectedErr error
 	Entries     []Entry // of the expected symbols and those asked for, sorted by symbol
+	// Lease says who may write. Without a layout nobody ever took one: no publisher of ours, or an earlier one.
+	Lease LeaseView
 	// ServerTime is what the clock of the server said, RTT how long it took to ask.
 	ServerTime time.Time
 	RTT        time.Duration
@@ -89,6 +91,7 @@ func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collectio
 	pipe := s.rdb.Pipeline()
 	clock := pipe.Time(ctx)
 	set := pipe.SMembers(ctx, s.keys.expected)
+	lease := pipe.HGetAll(ctx, s.keys.lease)
 	_, err := send(ctx, pipe)
 	c := Collection{RTT: time.Since(start), RoundTrips: 1}
 	if err == nil {
@@ -98,6 +101,7 @@ func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collectio
 		return Collection{}, s.fault("read the expected set", err)
 	}
 	c.ServerTime = clock.Val()
+	c.Lease = decodeLease(lease.Val(), c.ServerTime) // of another type: no lease, and the next ask makes it one
 	if err := set.Err(); err != nil {
 		c.ExpectedErr = s.fault("read the expected set", err)
 	} else {

@@ -21,7 +21,7 @@ func newScript(name, source string) *script {
 	return &script{name: name, source: source, sha: hex.EncodeToString(sum[:])}
 }
 
-// The key that a script guards is always KEYS[1]; a stream, where the write goes to one, is KEYS[2]. A script that
+// The key that a script guards is always KEYS[1]; the lease key, where one guards the write, is KEYS[2]. A script that
 // refuses returns before it writes anything.
 //
 // Numbers in a hash may have been put there by anyone. A fence or revision only counts where it is a whole number that
@@ -36,8 +36,24 @@ local function whole(s)
 end
 `
 
-// luaHeld reads who holds the hash. A key of another type holds nothing: type is then the only thing known about it.
-const luaHeld = luaWhole + `
+// luaLeased refuses where the writer does not hold the lease of the shard. ARGV: 1 shard, 2 holder, 3 fence of the lease. A
+// writer that names no holder is not asked for a lease.
+const luaLeased = luaWhole + `
+if KEYS[2] and ARGV[2] ~= '' then
+  local lease = redis.pcall('HMGET', KEYS[2], ARGV[1] .. ':fence', ARGV[1] .. ':holder', ARGV[1] .. ':until_ms')
+  if lease.err then
+    if not string.find(lease.err, 'WRONGTYPE', 1, true) then return lease end
+    lease = {}
+  end
+  local clock = redis.call('TIME')
+  if lease[1] ~= ARGV[3] or lease[2] ~= ARGV[2] or whole(lease[3]) <= clock[1] * 1000 + clock[2] / 1000 then
+    return {'unleased', lease[2] or '', lease[1] or ''}
+  end
+end
+`
+
+// luaHeld reads who wrote the hash. A key of another type holds nothing: type is then the only thing known about it.
+const luaHeld = luaLeased + `
 local held = redis.pcall('HMGET', KEYS[1], 'fence', 'revision', 'publisher', 'valid_until_epoch', 'episode')
 local alien = false
 if held.err then
@@ -47,24 +63,25 @@ end
 local fence = whole(held[1])
 `
 
-// luaFenced refuses where a higher fence than ARGV[2] holds the hash.
+// luaFenced refuses where the hash carries a higher fence than ARGV[4].
 const luaFenced = `
-if fence > tonumber(ARGV[2]) then
+if fence > tonumber(ARGV[4]) then
   return {'fenced', held[3] or '', held[1], held[4] or ''}
 end
 `
 
-// publishScript replaces the whole hash. ARGV: 1 believed revision, 2 fence, 3 symbol, then name-value pairs of which
-// the first is the revision, assigned here. Answers the revision, or a list where there is more to say.
+// publishScript replaces the whole hash. KEYS: 1 hash, 2 lease, 3 stream. ARGV: 1 shard, 2 holder, 3 fence of the lease, 4
+// fence of the hash, 5 believed revision, 6 symbol, then name-value pairs of which the first is the revision, assigned
+// here. Answers the revision, or a list where there is more to say.
 var publishScript = newScript("publish", luaHeld+luaFenced+`
-local revision = math.max(whole(held[2]), tonumber(ARGV[1])) + 1
+local revision = math.max(whole(held[2]), tonumber(ARGV[5])) + 1
 local text = string.format('%.0f', revision)
-ARGV[5] = text
+ARGV[8] = text
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+redis.call('HSET', KEYS[1], unpack(ARGV, 7))
 local note = ''
-if KEYS[2] then
-  local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'symbol', ARGV[3], unpack(ARGV, 4))
+if KEYS[3] then
+  local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', 'symbol', ARGV[6], unpack(ARGV, 7))
   if type(added) == 'table' and added.err then note = added.err end
 end
 if alien or note ~= '' then return {'done', text, alien and 1 or 0, note} end
@@ -80,7 +97,7 @@ var luaWholeHash = func() string {
 			names = append(names, quoted)
 		}
 	}
-	return luaWhole + `
+	return luaLeased + `
 local held = redis.pcall('HMGET', KEYS[1], ` + strings.Join(names, ", ") + `)
 if held.err then
   if string.find(held.err, 'WRONGTYPE', 1, true) then return {'missing'} end
@@ -94,78 +111,94 @@ local fence = whole(held[1])
 `
 }()
 
-// beatScript moves the clocks of a hash that is whole and ours. ARGV: 1 believed revision, 2 fence, then name-value
-// pairs. Answers 1, or a list with the reason.
+// beatScript moves the clocks of a hash that is whole and ours. KEYS: 1 hash, 2 lease. ARGV: 1 shard, 2 holder, 3 fence of
+// the lease, 4 fence of the hash, 5 believed revision, then name-value pairs. Answers 1, or a list with the reason.
 var beatScript = newScript("beat", luaWholeHash+luaFenced+`
 if absent > 0 then
   if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
   return {'incomplete'}
 end
-if held[2] ~= ARGV[1] or held[1] ~= ARGV[2] then return {'superseded'} end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+if held[2] ~= ARGV[5] or held[1] ~= ARGV[4] then return {'superseded'} end
+redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 return 1
 `)
 
-// closeScript deletes the hash and leaves a closing record. KEYS: 1 hash, 2 stream, 3 memory of closed episodes. ARGV:
-// 1 episode or blank for any, 2 fence, 3 symbol, then the name-value pairs of the record. The record is left where
-// there was something to close, or where that episode was never recorded as closed: once.
-var closeScript = newScript("close", luaHeld+luaFenced+`
+// luaEnd deletes the hash of an episode that is over. ARGV: 1 shard, 2 holder, 3 fence of the lease, 4 fence of the hash, 5
+// episode or blank for any, 6 symbol, then the name-value pairs of the closing record.
+const luaEnd = luaHeld + luaFenced + `
 local there = alien or redis.call('EXISTS', KEYS[1]) == 1
-local episode = ARGV[1]
+local episode = ARGV[5]
 if episode == '' then
   if not there then return {'missing'} end
   episode = held[5] or ''
 end
 local other = held[5] and held[5] ~= '' and held[5] ~= episode
 if not other then redis.call('DEL', KEYS[1]) end
+`
+
+// closeScript deletes the hash and leaves a closing record. KEYS: 1 hash, 2 lease, 3 stream, 4 memory of closed episodes.
+// The record is left where there was something to close, or where that episode was never recorded as closed: once.
+var closeScript = newScript("close", luaEnd+`
 local note = ''
-local last = redis.pcall('HGET', KEYS[3], ARGV[3])
+local last = redis.pcall('HGET', KEYS[4], ARGV[6])
 if type(last) == 'table' and last.err then
-  redis.call('DEL', KEYS[3])
+  redis.call('DEL', KEYS[4])
   last = false
 end
-if episode == '' or last ~= episode then
-  local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', unpack(ARGV, 4))
+local before, revision = string.match(last or '', '^(.*) (%d+)$')
+revision = math.max(whole(revision), whole(held[2]))
+if episode == '' or before ~= episode then
+  local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', unpack(ARGV, 7))
   if type(added) == 'table' and added.err then note = added.err end
-  if episode ~= '' then redis.call('HSET', KEYS[3], ARGV[3], episode) end
+  if episode ~= '' then redis.call('HSET', KEYS[4], ARGV[6], episode .. ' ' .. string.format('%.0f', revision)) end
 end
-return {other and 'other_episode' or 'done', '0', alien and 1 or 0, note}
+return {other and 'other_episode' or 'done', string.format('%.0f', revision), alien and 1 or 0, note}
 `)
 
-// produceScript replaces a record that this instance produces beside other services. ARGV: 1 mark of our records, 2 time
-// to live in milliseconds, 3 symbol, then name-value pairs. A key without our mark is another service's and left alone.
-var produceScript = newScript("produce", `
+// endScript is closeScript where stream and memory lie in other slots of a Cluster: it deletes the hash and puts the record
+// beside it, in the same step, until it was written where it belongs. KEYS: 1 hash, 2 record.
+var endScript = newScript("close", luaEnd+`
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[2], unpack(ARGV, 7))
+redis.call('HSET', KEYS[2], 'episode', episode)
+return {other and 'other_episode' or 'done', string.format('%.0f', whole(held[2])), alien and 1 or 0, '', episode}
+`)
+
+// produceScript replaces a record that this instance produces beside other services. KEYS: 1 record, 2 lease, 3 stream.
+// ARGV: 1 shard, 2 holder, 3 fence of the lease, 4 mark of our records, 5 time to live in milliseconds, 6 symbol, then
+// name-value pairs. A key without our mark is another service's and left alone.
+var produceScript = newScript("produce", luaLeased+`
 local held = redis.pcall('HGET', KEYS[1], 'publisher')
 if type(held) == 'table' and held.err then
   if string.find(held.err, 'WRONGTYPE', 1, true) then return {'foreign'} end
   return held
 end
 if held then
-  if string.sub(held, 1, #ARGV[1]) ~= ARGV[1] then return {'foreign'} end
+  if string.sub(held, 1, #ARGV[4]) ~= ARGV[4] then return {'foreign'} end
 elseif redis.call('EXISTS', KEYS[1]) == 1 then
   return {'foreign'}
 end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-if KEYS[2] then
-  local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'symbol', ARGV[3], unpack(ARGV, 4))
+redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+if KEYS[3] then
+  local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*', 'symbol', ARGV[6], unpack(ARGV, 7))
   if type(added) == 'table' and added.err then return {'done', '0', 0, added.err} end
 end
 return 1
 `)
 
-// expectScript changes the expected set, and makes it a set again where another type took its name. ARGV: 1 SADD or
-// SREM, then the symbols.
-var expectScript = newScript("expect", `
-local done = redis.pcall(ARGV[1], KEYS[1], unpack(ARGV, 2))
+// expectScript changes the expected set, and makes it a set again where another type took its name. KEYS: 1 set, 2 lease.
+// ARGV: 1 shard, 2 holder, 3 fence of the lease, 4 SADD or SREM, then the symbols of that shard.
+var expectScript = newScript("expect", luaLeased+`
+local done = redis.pcall(ARGV[4], KEYS[1], unpack(ARGV, 5))
 if type(done) == 'table' and done.err then
   if not string.find(done.err, 'WRONGTYPE', 1, true) then return done end
   redis.call('DEL', KEYS[1])
-  done = redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
+  done = redis.call(ARGV[4], KEYS[1], unpack(ARGV, 5))
 end
 return done
 `)
 
-// scripts are all that a writing Store loads.
-var scripts = [...]*script{publishScript, beatScript, closeScript, produceScript, expectScript}
+// scripts are all that a writing Store loads for its batches.
+var scripts = [...]*script{publishScript, beatScript, closeScript, endScript, produceScript, expectScript}

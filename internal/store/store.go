@@ -2,16 +2,17 @@
 // and the atomic steps by which it is published, beaten and closed. Publish, beat and close are one script each on the
 // server, and whatever a step of the engine wants written goes there in one pipelined round trip.
 //
-// A Store promises: a reader never sees half a hash; a beat never creates one; a write under a lower fence than the one
-// in the hash changes nothing; nothing counts as written that the server did not confirm.
+// A Store promises: a reader never sees half a hash; a beat never creates one; a write whose writer does not hold the
+// lease, or under a lower fence than the one in the hash, changes nothing; nothing counts as written that the server did
+// not confirm.
 //
-// The Redis user needs the commands EVALSHA, SCRIPT LOAD, HGETALL, HMGET, HGET, HSET, HLEN, DEL, EXISTS, PEXPIRE, SADD,
+// The Redis user needs the commands EVALSHA, SCRIPT LOAD, HGETALL, HMGET, HGET, HSET, HDEL, DEL, EXISTS, PEXPIRE, SADD,
 // SREM, SMEMBERS, XADD and TIME on the keys of the contract.
 package store
 
 import (
 	"context"
-	"sync"
+	"strings"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
@@ -23,30 +24,37 @@ type Option func(*Store)
 // WithStreams makes publishes and produced records go to their streams, too, when on.
 func WithStreams(on bool) Option { return func(s *Store) { s.streams = on } }
 
-// Store reads and writes the wire contract. It is safe for concurrent use. It writes for one writer at a time: beats
-// and closes that name no fence go under the highest this Store has issued or written.
+// Store reads and writes the wire contract. It is safe for concurrent use.
 type Store struct {
 	rdb     redis.UniversalClient
 	keys    Keys
 	streams bool
 	addr    string // for messages
 	secret  string // never to appear in one
+	// perKey tells that the keys lie in several slots of a Cluster: a script then reaches one of them alone.
+	perKey bool
+	// The streams that a write goes to in the same step; none where streams are off, or appended to by themselves.
+	withProposal, withState, withStops []string
 
 	loaded atomic.Bool          // the scripts were loaded once; a restart of the server shows as NOSCRIPT
 	spare  atomic.Pointer[plan] // memory of an earlier Write, for the next one
-	mu     sync.Mutex
-	fence  int64
 }
 
 // New makes a Store on a client (see Dial; Sentinel and Cluster have others). The Store closes it. A server that is not
 // there yet shows in the first operation, and heals by itself.
 func New(rdb redis.UniversalClient, keys Keys, options ...Option) *Store {
 	s := &Store{rdb: rdb, keys: keys, addr: "redis"}
-	if c, ok := rdb.(*redis.Client); ok {
+	switch c := rdb.(type) {
+	case *redis.Client:
 		s.addr, s.secret = c.Options().Addr, c.Options().Password
+	case *redis.ClusterClient:
+		s.perKey = !keys.oneSlot()
 	}
 	for _, o := range options {
 		o(s)
+	}
+	if s.streams && !s.perKey {
+		s.withProposal, s.withState, s.withStops = []string{keys.stream}, []string{keys.marketStream}, []string{keys.riskStream}
 	}
 	return s
 }
@@ -54,23 +62,26 @@ func New(rdb redis.UniversalClient, keys Keys, options ...Option) *Store {
 // Close releases the connections. Operations under way fail.
 func (s *Store) Close() error { return s.rdb.Close() }
 
-// NewFence issues a fence: the clock of the server in microseconds, and never one at or below what this Store has issued
-// or written before.
-func (s *Store) NewFence(ctx context.Context) (int64, error) {
-	t, err := s.rdb.Time(ctx).Result()
-	if err != nil {
-		return 0, s.fault("take a fence", err)
+// eval runs one script by itself. A server that does not know it is told.
+func (s *Store) eval(ctx context.Context, sc *script, keys []string, args []any) ([]any, error) {
+	reply, err := s.rdb.EvalSha(ctx, sc.sha, keys, args...).Slice()
+	if err != nil && strings.HasPrefix(replied(err), "NOSCRIPT") {
+		if err := s.teach(ctx, sc, keys[0]); err != nil {
+			return nil, err
+		}
+		reply, err = s.rdb.EvalSha(ctx, sc.sha, keys, args...).Slice()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fence = max(s.fence+1, t.UnixMicro())
-	return s.fence, nil
+	return reply, err
 }
 
-// seenFence remembers a fence that was written under, and gives the one for an operation that names f.
-func (s *Store) seenFence(f int64) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fence = max(s.fence, f)
-	return s.fence
+// teach loads a script on the server that holds key.
+func (s *Store) teach(ctx context.Context, sc *script, key string) error {
+	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
+		node, err := cluster.MasterForKey(ctx, key)
+		if err != nil {
+			return err
+		}
+		return node.ScriptLoad(ctx, sc.source).Err()
+	}
+	return s.rdb.ScriptLoad(ctx, sc.source).Err()
 }

@@ -30,6 +30,7 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 	if w == nil {
 		w = &plan{s: s}
 	}
+	w.lease = b.Lease
 	w.expect("SADD", b.Expect)
 	for i := range b.Publishes {
 		w.publish(&b.Publishes[i], &r.Publishes[i])
@@ -40,7 +41,9 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 	for i := range b.Closes {
 		w.close(&b.Closes[i], &r.Closes[i])
 	}
-	w.expect("SREM", b.Unexpect)
+	if !s.perKey {
+		w.expect("SREM", b.Unexpect)
+	}
 	for i := range b.States {
 		w.state(&b.States[i], &r.States[i])
 	}
@@ -56,6 +59,9 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 	for i := range w.calls {
 		s.settle(&w.calls[i], &r)
 	}
+	if s.perKey {
+		s.writeBeside(ctx, &b, w, &r)
+	}
 	w.reset()
 	s.spare.Store(w) // not after an error: a round trip that was cut off may still hold on to it
 	return r, nil
@@ -68,8 +74,8 @@ func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 	for todo := w.todo; trips < maxAttempts && len(todo) > 0; load = true {
 		pipe := s.rdb.Pipeline()
 		if load {
-			for _, sc := range scripts {
-				pipe.ScriptLoad(ctx, sc.source)
+			if err := s.load(ctx, pipe); err != nil {
+				return trips, err
 			}
 		}
 		w.cmds = w.cmds[:0]
@@ -80,7 +86,7 @@ func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 		if err := pipe.BatchProcess(ctx, w.cmds...); err != nil {
 			return trips, err
 		}
-		cmds, err := send(ctx, pipe)
+		cmds, err := s.sendAll(ctx, pipe)
 		trips++
 		if err != nil {
 			return trips, err
@@ -142,6 +148,9 @@ func refusedAll(calls []call) error {
 func (s *Store) settle(c *call, r *Results) {
 	reply, err := c.cmd.Result()
 	if c.result == nil {
+		if list, refused := reply.([]any); refused && err == nil {
+			err = fmt.Errorf("the writer is %s", stringAt(list, 0))
+		}
 		if err != nil && r.ExpectErr == nil {
 			r.ExpectErr = s.fault("change the expected set", err)
 		}
@@ -169,6 +178,9 @@ func (s *Store) settleList(c *call, v []any, r *Results) {
 	res := c.result
 	res.Outcome = Outcome(stringAt(v, 0))
 	switch res.Outcome {
+	case Unleased:
+		res.FencedBy.Publisher = HolderName(stringAt(v, 1))
+		res.FencedBy.Fence, _ = parseCount(stringAt(v, 2))
 	case Fenced:
 		res.FencedBy.Publisher = stringAt(v, 1)
 		res.FencedBy.Fence, _ = parseCount(stringAt(v, 2))

@@ -161,7 +161,47 @@ func (m *model) summaryLine() string {
 		}
 		parts = append(parts, m.writerText(w, len(writers) > 1))
 	}
+	if text := m.leaseText(p); text != "" {
+		parts = append(parts, text)
+	}
 	return strings.Join(parts, "  ")
+}
+
+// leaseText says whether every symbol has a writer, and how many more would take over.
+func (m *model) leaseText(p *picture) string {
+	v := &p.lease
+	if v.Layout == "" {
+		return "" // no publisher that takes leases
+	}
+	held, busy := 0, map[string]bool{}
+	for _, l := range v.Shards {
+		if l.Live(v.Now) {
+			held++
+			busy[l.Holder] = true
+		}
+	}
+	tone := good
+	if held < len(v.Shards) {
+		tone = bad
+	}
+	text := "lease held"
+	switch {
+	case len(v.Shards) > 1:
+		text = fmt.Sprintf("leases %d/%d", held, len(v.Shards))
+	case held == 0:
+		text = "lease free: nobody writes"
+	}
+	text = m.style.paint(toneOf(tone), text)
+	standby := 0
+	for _, member := range v.Members {
+		if !busy[member.Holder] {
+			standby++
+		}
+	}
+	if standby > 0 {
+		text += fmt.Sprintf(", %d standing by", standby)
+	}
+	return text
 }
 
 func (p *picture) coverage() level {

@@ -23,6 +23,7 @@ type picture struct {
 	missing     []position.Symbol // expected and not there
 	invalid     int               // members of the expected set that are no symbols
 	expectedErr error
+	lease       store.LeaseView
 
 	rates counts // of all symbols, per second
 	rated bool   // the rates were observed for long enough to say anything
@@ -41,7 +42,7 @@ type row struct {
 func newPicture(r reading, symbols []position.Symbol) picture {
 	p := picture{
 		at: r.begin.Add(r.c.RTT / 2), server: r.c.ServerTime, rtt: r.c.RTT,
-		invalid: r.c.Invalid, expectedErr: r.c.ExpectedErr,
+		invalid: r.c.Invalid, expectedErr: r.c.ExpectedErr, lease: r.c.Lease,
 	}
 	if p.server.IsZero() {
 		p.server = p.at

@@ -7,43 +7,27 @@ import (
 )
 
 func fences(h *harness) {
-	a, err := h.store.NewFence(h.ctx)
-	if err != nil {
-		h.Fatal(err)
-	}
-	b, err := h.store.NewFence(h.ctx)
-	if err != nil {
-		h.Fatal(err)
-	}
-	now, err := h.raw.Time(h.ctx).Result()
-	if err != nil {
-		h.Fatal(err)
-	}
-	if a < noon.UnixMicro() || b <= a || b > now.UnixMicro()+int64(time.Minute/time.Microsecond) {
-		h.Fatalf("fences %d, %d at server time %d", a, b, now.UnixMicro())
-	}
-
 	p := Proposal(btc, 1)
-	p.Fence, p.Publisher = b, "winner"
+	p.Fence, p.Publisher = 1000, "winner"
 	rev := h.published(p)
 	before := h.hash(h.keys.Proposal(btc))
 	zombie := Proposal(btc, 2)
-	zombie.Fence, zombie.Publisher, zombie.Revision = a, "zombie", rev+100
+	zombie.Fence, zombie.Publisher, zombie.Revision = 999, "zombie", rev+100
 	other, _ := h.open()
 	r := h.writeTo(other, store.Batch{Publishes: []store.Proposal{zombie}}).Publishes[0]
 	h.outcome(r, store.Fenced)
-	h.equal("holder", r.FencedBy, store.FencedBy{Publisher: "winner", Fence: b, ValidUntil: p.ValidUntil})
+	h.equal("holder", r.FencedBy, store.FencedBy{Publisher: "winner", Fence: 1000, ValidUntil: p.ValidUntil})
 	h.equal("hash", h.hash(h.keys.Proposal(btc)), before)
 
-	// A beat and a close that name no fence go under the highest of their own Store.
 	own := Beat(p, rev, noon.Add(time.Second))
-	own.Fence = 0
 	h.outcome(h.write(store.Batch{Beats: []store.Beat{own}}).Beats[0], store.Done)
-	h.outcome(h.writeTo(other, store.Batch{Beats: []store.Beat{own}}).Beats[0], store.Fenced)
-	h.outcome(h.writeTo(other, store.Batch{Closes: []store.Close{{Symbol: btc, Episode: p.Episode, At: noon}}}).Closes[0], store.Fenced)
+	low := own
+	low.Fence = 999
+	h.outcome(h.writeTo(other, store.Batch{Beats: []store.Beat{low}}).Beats[0], store.Fenced)
+	h.outcome(h.writeTo(other, store.Batch{Closes: []store.Close{{Symbol: btc, Episode: p.Episode, Fence: 999, At: noon}}}).Closes[0], store.Fenced)
 
 	// A higher fence takes over, and the revision goes on.
-	zombie.Fence, zombie.Revision = b+1, 0
+	zombie.Fence, zombie.Revision = 1001, 0
 	r = h.writeTo(other, store.Batch{Publishes: []store.Proposal{zombie}}).Publishes[0]
 	h.outcome(r, store.Done)
 	if r.Revision != rev+1 {

@@ -1,0 +1,69 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// lane carries work to the store, one piece at a time, while the loop that owns it goes on. Everything but the work
+// itself runs in that loop.
+type lane struct {
+	ctx     context.Context // of the run: work under way when it ends gets a moment to finish
+	p       *publisher
+	answers chan func()
+	busy    bool
+
+	pause    *backoff.ExponentialBackOff
+	resume   time.Time // after a failure: not before
+	failures int       // in a row
+}
+
+func newLane(ctx context.Context, p *publisher) *lane {
+	l := &lane{ctx: ctx, p: p, answers: make(chan func(), 1), pause: backoff.NewExponentialBackOff()}
+	l.pause.InitialInterval, l.pause.MaxInterval = 50*time.Millisecond, time.Second
+	return l
+}
+
+// start carries out one piece of work in the background. The loop takes its answer from answers and calls it; settle runs
+// there.
+func (l *lane) start(work func(context.Context) (settle func(), err error)) {
+	l.busy = true
+	go func() {
+		// What is on its way when the run ends is not torn off: its outcome would be unknown.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), storeTimeout)
+		defer cancel()
+		stopping := context.AfterFunc(l.ctx, func() { time.AfterFunc(stopGrace, cancel) })
+		defer stopping()
+		begin := time.Now()
+		settle, err := work(ctx)
+		took := time.Since(begin)
+		l.answers <- func() {
+			l.busy = false
+			settle()
+			l.p.met.storeSeconds.Observe(took.Seconds())
+			l.note(err)
+		}
+	}()
+}
+
+// note takes in how one piece of work went.
+func (l *lane) note(err error) {
+	if err == nil {
+		l.failures, l.resume = 0, time.Time{}
+		l.pause.Reset()
+	} else {
+		l.failures++
+		l.resume = l.p.now().Add(l.pause.NextBackOff())
+		l.p.met.storeErrors.Inc()
+	}
+	l.p.noteStore(err)
+}
+
+// finish waits for what is under way.
+func (l *lane) finish() {
+	if l.busy {
+		(<-l.answers)()
+	}
+}

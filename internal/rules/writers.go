@@ -1,0 +1,72 @@
+package rules
+
+// writerAlerts are about who publishes: nobody, too many, or one who may not.
+func writerAlerts() []Alert {
+	return []Alert{
+		{
+			Name: "QuantumHarvestPublisherDown", Severity: Critical, For: "interval3",
+			Expr: `max(up{job="quantum-harvest-publisher"}) == 0
+or
+absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{job="quantum-harvest-publisher"}[$hour]))`,
+			Summary:     "No publisher answers",
+			Description: "No target of the job quantum-harvest-publisher answers, or all of them are gone: nobody evaluates positions, and a new one would get no advice.",
+			FirstStep:   "systemctl status quantum-harvest-proposal",
+			Dashboard:   DashboardFreshness,
+			Faults:      []int{17, 18},
+		},
+		{
+			Name: "QuantumHarvestStandbyDown", Severity: Warning, For: "one",
+			Expr:        `up{job="quantum-harvest-publisher"} == 0 and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
+			Summary:     "The publisher at {{ $labels.instance }} does not answer, another does",
+			Description: "One of several publishers is down. Advice goes on, but there may be nobody left to take over.",
+			FirstStep:   "On the host of {{ $labels.instance }}: systemctl status quantum-harvest-proposal",
+			Dashboard:   DashboardFreshness,
+			Faults:      []int{17, 18},
+		},
+		{
+			Name: "QuantumHarvestTwoWriters", Severity: Critical, KeepFiringFor: "interval",
+			Expr: `max by (job, instance) (
+  changes(quantum_harvest_audit_mismatches_total[$recent]) >= 2
+  or
+  (changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$recent]) > 0)
+)
+or max by (symbol) (resets(quantum_harvest_fence[$recent]) > 0)`,
+			Summary:     "Somebody else writes the proposals",
+			Description: "Proposals are found changed by somebody else again and again, or a fence went back: two writers share the prefix, one of which knows no lease, and readers see two answers.",
+			FirstStep:   "redis-cli CLIENT LIST shows who is connected; stop the earlier publisher.",
+			Dashboard:   DashboardFreshness,
+			Faults:      []int{19},
+		},
+		{
+			Name: "QuantumHarvestLeaseUnheld", Severity: Critical, For: "interval2",
+			Expr:        `max by (shard) (last_over_time(quantum_harvest_lease_held[$gap])) == 0`,
+			Summary:     "Nobody holds the lease of shard {{ $labels.shard }}",
+			Description: "No living publisher holds the lease of shard {{ $labels.shard }}, so nobody may write its proposals.",
+			FirstStep:   "Is a publisher running? Its log says what keeps it from the lease.",
+			Dashboard:   DashboardFreshness,
+			Faults:      []int{17, 18},
+		},
+		{
+			Name: "QuantumHarvestLeaseFlapping", Severity: Warning,
+			Expr: `max by (shard) (
+  changes(quantum_harvest_lease_fence[$flap]) >= 3 and changes(quantum_harvest_lease_fence[$recent]) > 0
+)`,
+			Summary:     "The lease of shard {{ $labels.shard }} keeps changing hands",
+			Description: "The lease of shard {{ $labels.shard }} was taken anew {{ $value }} times within about two minutes: publishers starve, restart or lose Redis again and again.",
+			FirstStep:   "Look at quantum_harvest_lease_events_total by event, the load of the hosts and the latency of Redis.",
+			Dashboard:   DashboardFreshness,
+		},
+		{
+			Name: "QuantumHarvestLeaseRefused", Severity: Warning, For: "interval2",
+			Expr: `max by (job, instance) (changes(quantum_harvest_lease_events_total{event="layout_conflict"}[$recent])) > 0
+or
+max by (job, instance) (changes(quantum_harvest_lease_events_total{event="refused"}[$recent])) > 0
+  and on (job, instance) (quantum_harvest_leases_held == 0)
+  and on () (max(quantum_harvest_publishers) <= 1)`,
+			Summary:     "{{ $labels.instance }} is refused its lease",
+			Description: "The publisher at {{ $labels.instance }} gets no lease although no other living one is known, or it divides the symbols into other shards than the others do.",
+			FirstStep:   "Give all publishers of one prefix the same settings; redis-cli TIME shows whether the clock of Redis jumped.",
+			Dashboard:   DashboardFreshness,
+		},
+	}
+}
