@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"quantumharvest/internal/golden/goldentest"
+	"quantumharvest/internal/golden/vector"
 	"quantumharvest/kernel"
 )
 
@@ -30,7 +30,7 @@ func TestVectorsThroughStreams(t *testing.T) {
 			if err != nil {
 				t.Fatal(c.ID, err)
 			}
-			diffs, err := goldentest.Compare(want, got, f.Tolerance)
+			diffs, err := vector.Compare(want, got, f.Tolerance)
 			if err != nil {
 				t.Fatal(c.ID, err)
 			}
@@ -46,7 +46,7 @@ func TestVectorsThroughStreams(t *testing.T) {
 }
 
 // streamed is the answer to a case as evalMarketState gives it, but with the state of a stream.
-func streamed(t *testing.T, c goldentest.Case) any {
+func streamed(t *testing.T, c vector.Case) any {
 	t.Helper()
 	o, err := parseObject("", c.Raw)
 	if err != nil {
