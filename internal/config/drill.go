@@ -19,8 +19,8 @@ type DrillSettings struct {
 func drillSettings() []Setting {
 	rows := []Setting{
 		{
-			Flag: "time-scale", Arg: "N", Default: "1", Roles: []Role{Drill},
-			Usage: "run the copy N times as fast, 1 to 5: intervals, thresholds and bounds shrink together",
+			Flag: "time-scale", Arg: "N", Default: "1", Roles: []Role{Rules, Drill},
+			Usage: "run the copy N times as fast, 1 to 5: intervals, thresholds and bounds shrink together; rules prints the rules of such a copy",
 			set:   integer(func(d *draft) *int { return &d.Drill.TimeScale }, 1, 5),
 		},
 		{

@@ -459,11 +459,6 @@ func alertSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Inhibitions }),
 		},
 		{
-			Flag: "time-scale", Arg: "N", Default: "1", Roles: []Role{Rules},
-			Usage: "for drills: rules for a system whose intervals are shorter by this factor, 1 to 5",
-			set:   integer(func(d *draft) *int { return &d.TimeScale }, 1, 5),
-		},
-		{
 			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: []Role{Rules},
 			DefaultText: "25, or 4 more than a living publisher can look old",
 			Usage:       "age at which a heartbeat counts as lost",
@@ -488,6 +483,11 @@ func alertSettings() []Setting {
 			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: []Role{Rules},
 			Usage: "how long a position may stay open after the advice turned to a full close",
 			set:   seconds(func(d *draft) *time.Duration { return &d.ExitUnacted }, 10, 86400),
+		},
+		{
+			Env: "ALERT_RESEND_DELAY_SEC", Flag: "alert-resend-delay-sec", Arg: "SECONDS", Default: "60", Roles: []Role{Rules},
+			Usage: "how often Prometheus sends a firing alert again, as in its --rules.alert.resend-delay; QuantumHarvestNotificationsFailing clears that much later",
+			set:   seconds(func(d *draft) *time.Duration { return &d.ResendDelay }, 1, 300),
 		},
 		{
 			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: []Role{Rules},
