@@ -156,7 +156,7 @@ func labelsExist(t *testing.T, pages string, queries map[string]string) {
 	for where, expr := range exprs {
 		for _, sel := range selector.FindAllStringSubmatch(expr, -1) {
 			for _, m := range pair.FindAllStringSubmatch(sel[2], -1) {
-				if m[1] == "symbol" || m[1] == "side" || !knows[sel[1]+" "+m[1]] {
+				if m[1] == "symbol" || !knows[sel[1]+" "+m[1]] {
 					continue // not from a fixed list, or of a feed that this desk has not
 				}
 				for value := range strings.SplitSeq(m[3], "|") {

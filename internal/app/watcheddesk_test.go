@@ -38,12 +38,13 @@ type watchedDesk struct {
 	receiver   *httptest.Server // in place of Alertmanager
 }
 
-// openWatchedDesk starts all of it, with so many publishers that share one prefix.
+// openWatchedDesk starts all of it, with so many publishers that share one prefix. The last position is short.
 func openWatchedDesk(t *testing.T, publishers int, symbols ...position.Symbol) *watchedDesk {
 	t.Helper()
 	d := &watchedDesk{t: t, redis: realserver.Redis(t), exporter: realserver.FreePort(t)}
 	c := dial(t, d.redis.Addr())
 	seed(t, c, symbols...)
+	goShort(t, c, symbols[len(symbols)-1])
 	trade(t, c, symbols...)
 	for i := range publishers {
 		d.publishers, d.running = append(d.publishers, realserver.FreePort(t)), append(d.running, nil)
@@ -111,6 +112,19 @@ func (d *watchedDesk) holder() (int, error) {
 	var i int
 	_, err = fmt.Sscanf(labels[0]["holder"], "desk-%d", &i)
 	return i, err
+}
+
+// goShort turns a position round, with the same profit.
+func goShort(t *testing.T, c *redis.Client, sym position.Symbol) {
+	t.Helper()
+	key := "quantum:state:positions:" + string(sym)
+	price, err := c.HGet(t.Context(), key, "current_price").Float64()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.HSet(t.Context(), key, "side", "SHORT", "entry_price", price*1.03).Err(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // trade keeps the newest candle of each symbol moving until the test ends.
