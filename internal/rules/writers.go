@@ -58,14 +58,13 @@ or max by (symbol) (resets(quantum_harvest_fence[$recent]) > 0)`,
 		},
 		{
 			Name: "QuantumHarvestLeaseRefused", Severity: Warning, For: "interval2",
-			Expr: `max by (job, instance) (changes(quantum_harvest_lease_events_total{event="layout_conflict"}[$recent])) > 0
-or
-max by (job, instance) (changes(quantum_harvest_lease_events_total{event="refused"}[$recent])) > 0
-  and on (job, instance) (quantum_harvest_leases_held == 0)
-  and on () (max(quantum_harvest_publishers) <= 1)`,
-			Summary:     "{{ $labels.instance }} is refused its lease",
-			Description: "The publisher at {{ $labels.instance }} gets no lease although no other living one is known, or it divides the symbols into other shards than the others do.",
-			FirstStep:   "Give all publishers of one prefix the same settings; redis-cli TIME shows whether the clock of Redis jumped.",
+			Expr: `max by (job, instance) (
+  changes(quantum_harvest_lease_events_total{event="layout_conflict"}[$recent]) > 0
+  or changes(quantum_harvest_lease_events_total{event="error"}[$recent]) >= 3
+)`,
+			Summary:     "{{ $labels.instance }} is refused the lease",
+			Description: "The publisher at {{ $labels.instance }} gets no lease: living publishers of the prefix divide the symbols in another way, or Redis does not carry out what keeps the lease.",
+			FirstStep:   "redis-cli HGET quantum:harvest:lease layout, and the log of this publisher, which names both layouts or the error.",
 			Dashboard:   DashboardFreshness,
 		},
 	}
