@@ -22,7 +22,7 @@ func Rules(_ context.Context, env Env) error {
 	if env.Config.Inhibitions {
 		return generate(env, map[string][]byte{rules.InhibitFileName: rules.RenderInhibitions()})
 	}
-	text, err := rules.Render(thresholds(env.Config).Scale(env.Config.Drill.TimeScale))
+	text, err := rules.Render(thresholds(env.Config).Scale(env.Config.TimeScale))
 	if err != nil {
 		return err
 	}

@@ -186,6 +186,7 @@ type Config struct {
 
 	Inhibitions bool // the relations between alerts, not the alerts
 
+	TimeScale     int           // by how much intervals are shorter, 1 to 5
 	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
 	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
 	ClockSkew     time.Duration

@@ -15,7 +15,7 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 			Faults:      []int{17, 18},
 		},
 		{
-			Name: "QuantumHarvestStandbyDown", Severity: Warning, For: "one",
+			Name: "QuantumHarvestStandbyDown", Severity: Warning, For: "interval2",
 			Expr:        `up{job="quantum-harvest-publisher"} == 0 and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
 			Summary:     "The publisher at {{ $labels.instance }} does not answer, another does",
 			Description: "One of several publishers is down. Advice goes on, but there may be nobody left to take over.",
@@ -26,11 +26,11 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 		{
 			Name: "QuantumHarvestTwoWriters", Severity: Critical, KeepFiringFor: "interval",
 			Expr: `max by (job, instance) (
-  changes(quantum_harvest_audit_mismatches_total[$recent]) >= 2
+  changes(quantum_harvest_audit_mismatches_total[$three]) >= 2
   or
-  (changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$recent]) > 0)
+  (changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$three]) > 0)
 )
-or max by (symbol) (resets(quantum_harvest_fence[$recent]) > 0)`,
+or max by (symbol) (resets(quantum_harvest_fence[$three]) > 0)`,
 			Summary:     "Somebody else writes the proposals",
 			Description: "Proposals are found changed by somebody else again and again, or a fence went back: two writers share the prefix, one of which knows no lease, and readers see two answers.",
 			FirstStep:   "redis-cli CLIENT LIST shows who is connected; stop the earlier publisher.",
