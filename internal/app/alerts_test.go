@@ -1,164 +1,26 @@
 package app_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"quantumharvest/internal/app"
-	"quantumharvest/internal/config"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/rules"
 )
-
-// timeScale is by how much the intervals of the deployment, and with them all rules, are shortened.
-const timeScale = 5
-
-// watchedDesk is a publisher and an exporter on a real Redis, watched by a real Prometheus with our rules.
-type watchedDesk struct {
-	t                   *testing.T
-	redis               *realserver.RedisServer
-	prom                string
-	exporter, publisher int // ports
-	running             *process
-	receiver            *httptest.Server // in place of Alertmanager
-}
-
-func openWatchedDesk(t *testing.T, symbols ...position.Symbol) *watchedDesk {
-	t.Helper()
-	d := &watchedDesk{t: t, redis: realserver.Redis(t), exporter: realserver.FreePort(t), publisher: realserver.FreePort(t)}
-	c := dial(t, d.redis.Addr())
-	seed(t, c, symbols...)
-	trade(t, c, symbols...)
-	d.publish()
-	start(t, config.Export, app.Export, "--redis="+d.redis.URL(), fmt.Sprintf("--metrics-port=%d", d.exporter))
-
-	text, err := rules.Render(rules.Defaults().Scale(timeScale))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(realserver.Dir(t), rules.FileName)
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	self := realserver.FreePort(t)
-	d.receiver = httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	t.Cleanup(d.receiver.Close)
-	conf := "rule_files: ['" + file + "']\nalerting: {alertmanagers: [{static_configs: [{targets: ['" + d.receiver.Listener.Addr().String() + "']}]}]}\nscrape_configs:\n"
-	for job, port := range map[string]int{rules.JobExporter: d.exporter, rules.JobPublisher: d.publisher, "prometheus": self} {
-		conf += fmt.Sprintf("- job_name: %s\n  static_configs: [{targets: ['127.0.0.1:%d']}]\n", job, port)
-	}
-	d.prom = runPrometheus(t, self, conf)
-	return d
-}
-
-// publish starts the publisher, with limits that are shortened like the rules about them.
-func (d *watchedDesk) publish() {
-	th := rules.Defaults().Scale(timeScale)
-	d.running = start(d.t, config.Publish, app.Publish, "--redis="+d.redis.URL(), fmt.Sprintf("--publisher-port=%d", d.publisher),
-		fmt.Sprintf("--market-stale-sec=%v", th.MarketStale.Seconds()), fmt.Sprintf("--position-stale-sec=%v", th.PositionAge.Seconds()),
-		fmt.Sprintf("--max-publish-age-sec=%v", th.PublishAge.Seconds()), "--publish-interval-sec=2")
-}
-
-// trade keeps the newest candle of each symbol moving until the test ends.
-func trade(t *testing.T, c *redis.Client, symbols ...position.Symbol) {
-	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	t.Cleanup(func() { stop(); <-done })
-	last := map[position.Symbol]float64{}
-	for _, sym := range symbols {
-		v, err := c.HGet(ctx, "quantum:state:positions:"+string(sym), "current_price").Float64()
-		if err != nil {
-			t.Fatal(err)
-		}
-		last[sym] = v
-	}
-	go func() {
-		defer close(done)
-		for i := 0; ctx.Err() == nil; i++ {
-			open := time.Now().Truncate(time.Minute).UnixMilli()
-			pipe := c.Pipeline()
-			for sym, price := range last {
-				key, at := "candles:"+string(sym)+":1m", strconv.FormatInt(open, 10)
-				price *= 1 + 0.0001*float64(i%5)
-				pipe.ZRemRangeByScore(ctx, key, at, at)
-				pipe.ZAdd(ctx, key, redis.Z{Score: float64(open), Member: fmt.Sprintf(`{"t":%d,"o":%v,"h":%v,"l":%v,"c":%v}`, open, price, price, price, price)})
-			}
-			_, _ = pipe.Exec(ctx) // a Redis that is away is part of the test
-			select {
-			case <-ctx.Done():
-			case <-time.After(300 * time.Millisecond):
-			}
-		}
-	}()
-}
-
-// instant asks an instant query and returns labels and values.
-func (d *watchedDesk) instant(expr string) (labels []map[string]string, values []float64, err error) {
-	resp, err := http.Get(d.prom + "/api/v1/query?query=" + url.QueryEscape(expr))
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Status, Error string
-		Data          struct {
-			Result []struct {
-				Metric map[string]string
-				Value  [2]any
-			}
-		}
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return nil, nil, err
-	}
-	if answer.Status != "success" {
-		return nil, nil, fmt.Errorf("%s", answer.Error)
-	}
-	for _, r := range answer.Data.Result {
-		v, err := strconv.ParseFloat(fmt.Sprint(r.Value[1]), 64)
-		if err != nil {
-			return nil, nil, err
-		}
-		labels, values = append(labels, r.Metric), append(values, v)
-	}
-	return labels, values, nil
-}
-
-// firing is the names of the alerts that fire.
-func (d *watchedDesk) firing() ([]string, error) {
-	labels, _, err := d.instant(`count by (alertname) (ALERTS{alertstate="firing"})`)
-	var names []string
-	for _, l := range labels {
-		names = append(names, l["alertname"])
-	}
-	slices.Sort(names)
-	return names, err
-}
-
-// unhealthy are those among the firing alerts that must not fire in a system that is in order.
-func unhealthy(names []string) []string {
-	return slices.DeleteFunc(slices.Clone(names), func(n string) bool {
-		return !strings.Contains(n, "Harvest") || strings.HasPrefix(n, "QuantumHarvestKillScore")
-	})
-}
 
 // shippedQueries are the questions of every panel of the dashboards that users take, by where they are asked.
 func shippedQueries(t *testing.T) map[string]string {
@@ -218,12 +80,13 @@ func finite(d *watchedDesk, expr string, symbols []position.Symbol) error {
 	return nil
 }
 
-// In health every panel has its answers, no alert about the desk fires, and both pages are as Prometheus wants them.
+// With a publisher and one that stands by every panel has its answers, no alert about the desk fires, and the pages are
+// as Prometheus wants them. When the first one ends the other takes over, and nobody is told that anything was lost.
 func TestAWatchedDeskInHealth(t *testing.T) {
 	t.Parallel()
 	symbols := []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 	queries := shippedQueries(t)
-	d := openWatchedDesk(t, symbols...)
+	d := openWatchedDesk(t, 2, symbols...)
 	eventually(t, 120*time.Second, func() error {
 		for where, expr := range queries {
 			if err := finite(d, expr, symbols); err != nil {
@@ -232,17 +95,7 @@ func TestAWatchedDeskInHealth(t *testing.T) {
 		}
 		return nil
 	})
-	// Long enough for what waits at most a minute, five times as fast.
-	for range 30 {
-		names, err := d.firing()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bad := unhealthy(names); len(bad) > 0 {
-			t.Fatalf("in health these fire: %v", bad)
-		}
-		time.Sleep(500 * time.Millisecond)
-	}
+	d.calm(30) // long enough for what waits at most a minute, five times as fast
 	if names, err := d.firing(); err != nil || !slices.Contains(names, "Watchdog") {
 		t.Errorf("the watchdog does not fire: %v, %v", names, err)
 	}
@@ -255,87 +108,206 @@ func TestAWatchedDeskInHealth(t *testing.T) {
 			}
 		}
 	}
-	for _, port := range []int{d.exporter, d.publisher} {
+	pages := ""
+	for _, port := range append([]int{d.exporter}, d.publishers...) {
 		_, page := get(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", port))
+		pages += page
 		cmd := exec.Command(realserver.Tool(t, "promtool"), "check", "metrics")
 		cmd.Stdin = strings.NewReader(page)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("promtool check metrics, port %d: %v\n%s", port, err, out)
 		}
 	}
+	labelsExist(t, pages, queries)
+
+	first, err := d.holder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.end(first)
+	d.calm(20, "QuantumHarvestStandbyDown")
+	if second, err := d.holder(); err != nil || second == first {
+		t.Errorf("after publisher %d had ended, %d holds the lease: %v", first, second, err)
+	}
 }
 
-// Faults 17, 13, 8, 12 and 24, at five times the speed: what fires, how soon, and that all is quiet again after the repair.
+// labelsExist checks that what rules and panels ask of a label is a value that the label has. Known values are there from
+// the start, so that a rule about one that never is would be silent for ever.
+func labelsExist(t *testing.T, pages string, queries map[string]string) {
+	t.Helper()
+	pair := regexp.MustCompile(`([a-z_]+)(=~|!~|!=|=)"([^"]*)"`)
+	has := map[string]bool{} // metric, label, value
+	knows := map[string]bool{}
+	for line := range strings.Lines(pages) {
+		name, labels, _ := strings.Cut(line, "{")
+		for _, m := range pair.FindAllStringSubmatch(labels, -1) {
+			has[name+" "+m[1]+" "+m[3]], knows[name+" "+m[1]] = true, true
+		}
+	}
+	exprs := maps.Clone(queries)
+	for _, a := range rules.Alerts() {
+		exprs[a.Name] = a.Expr
+	}
+	for _, r := range rules.Recordings() {
+		exprs[r.Record] = r.Expr
+	}
+	selector := regexp.MustCompile(`(quantum_harvest_[a-z0-9_]+)\{([^}]*)\}`)
+	looked := 0
+	for where, expr := range exprs {
+		for _, sel := range selector.FindAllStringSubmatch(expr, -1) {
+			for _, m := range pair.FindAllStringSubmatch(sel[2], -1) {
+				if m[1] == "symbol" || !knows[sel[1]+" "+m[1]] {
+					continue // not from a fixed list, or of a feed that this desk has not
+				}
+				for value := range strings.SplitSeq(m[3], "|") {
+					if looked++; !has[sel[1]+" "+m[1]+" "+value] {
+						t.Errorf("%s asks for %s{%s}, and there is no %q", where, sel[1], m[0], value)
+					}
+				}
+			}
+		}
+	}
+	if looked < 15 {
+		t.Errorf("only %d values of labels were looked at", looked)
+	}
+}
+
+// Faults 17, 13, 8 and 12, at five times the speed: what fires, how soon, and that all is quiet again after the repair.
 func TestAlertsOfAWatchedDesk(t *testing.T) {
 	if os.Getenv("HARVEST_LONG") == "" {
 		return
 	}
 	t.Parallel()
-	d := openWatchedDesk(t, "BTCUSDT", "ETHUSDT")
-	quiet := func() error {
-		names, err := d.firing()
-		if err == nil && (len(unhealthy(names)) > 0 || !slices.Contains(names, "Watchdog")) {
-			err = fmt.Errorf("firing: %v", names)
-		}
-		return err
-	}
-	fires := func(name string, within time.Duration, since time.Time) {
-		t.Helper()
-		eventually(t, within, func() error {
-			names, err := d.firing()
-			if err == nil && !slices.Contains(names, name) {
-				err = fmt.Errorf("%s does not fire: %v", name, names)
-			}
-			return err
-		})
-		t.Logf("%s fires after %.1f s, at %d times the speed", name, time.Since(since).Seconds(), timeScale)
-	}
-	scaled := func(s float64) time.Duration { return time.Duration(s / timeScale * float64(time.Second)) }
-	// A loaded machine may be late by a scrape and an evaluation; nothing else is added to the bounds.
-	const late = 4 * time.Second
-	eventually(t, 60*time.Second, func() error {
-		if _, v, err := d.instant("count(changes(quantum_harvest_last_update_epoch[10s]) > 2)"); err != nil || len(v) == 0 || v[0] != 2 {
-			return fmt.Errorf("heartbeats: %v %v", v, err)
-		}
-		return quiet()
-	})
+	d := openWatchedDesk(t, 1, "BTCUSDT", "ETHUSDT")
+	d.steady(2)
 
 	begin := time.Now()
-	if err := d.running.end(); err != nil {
-		t.Fatal(err)
-	}
-	fires("QuantumHarvestHeartbeatLost", scaled(45)+late, begin)
-	fires("QuantumHarvestMetricsStale", scaled(160)+late-time.Since(begin), begin)
-	d.publish()
-	begin = time.Now()
-	eventually(t, scaled(60)+late, quiet)
-	t.Logf("quiet %.1f s after the publisher is back", time.Since(begin).Seconds())
+	d.end(0)
+	d.fires("QuantumHarvestHeartbeatLost", scaled(45)+late, begin)
+	d.fires("QuantumHarvestLeaseUnheld", scaled(60)+late, begin)
+	d.fires("QuantumHarvestMetricsStale", scaled(160)+late, begin)
+	d.publish(0)
+	d.clears("the publisher is back")
 
 	begin = time.Now()
 	d.redis.Pause()
-	fires("QuantumHarvestStoreDown", scaled(45)+late, begin)
+	d.fires("QuantumHarvestStoreDown", scaled(45)+late, begin)
 	d.redis.Continue()
-	begin = time.Now()
-	eventually(t, scaled(60)+late, quiet)
-	t.Logf("quiet %.1f s after Redis is back", time.Since(begin).Seconds())
+	d.clears("Redis is back")
 
 	c := dial(t, d.redis.Addr())
 	key := "quantum:state:positions:BTCUSDT"
 	entry := c.HGet(t.Context(), key, "entry_price").Val()
 	begin = time.Now()
 	c.HSet(t.Context(), key, "entry_price", "0")
-	fires("QuantumHarvestInputRefused", scaled(60)+late, begin)
+	d.fires("QuantumHarvestInputRefused", scaled(60)+late, begin)
 	c.HSet(t.Context(), key, "entry_price", entry)
-	begin = time.Now()
-	eventually(t, scaled(60)+late, quiet)
-	t.Logf("quiet %.1f s after the record is good again", time.Since(begin).Seconds())
+	d.clears("the record is good again")
 
 	begin = time.Now()
 	c.Set(t.Context(), "quantum:harvest:proposal:ETHUSDT", "text", 0)
-	fires("QuantumHarvestStoreErrors", scaled(60)+late, begin)
-	eventually(t, scaled(60)+late, quiet)
+	d.fires("QuantumHarvestStoreErrors", scaled(60)+late, begin)
+	d.clears("the key was replaced")
+}
+
+// A publisher with other shards gets no lease and says so; a lease that goes to and fro is seen.
+func TestAlertsAboutLeases(t *testing.T) {
+	if os.Getenv("HARVEST_LONG") == "" {
+		return
+	}
+	t.Parallel()
+	d := openWatchedDesk(t, 2, "BTCUSDT", "ETHUSDT")
+	d.steady(2)
+	first, err := d.holder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.end(1 - first)
+	begin := time.Now()
+	d.publish(1-first, "--shards=2")
+	d.fires("QuantumHarvestLeaseRefused", scaled(60)+late, begin)
+	if names, err := d.firing(); err != nil || !slices.Equal(unhealthy(names), []string{"QuantumHarvestLeaseRefused"}) {
+		t.Errorf("a publisher that is refused makes these fire: %v, %v", names, err)
+	}
+	d.end(1 - first)
+	d.publish(1 - first)
+	d.clears("it divides the symbols as the other does")
 
 	begin = time.Now()
-	d.receiver.Close()
-	fires("QuantumHarvestNotificationsFailing", scaled(120)+late, begin)
+	for range 4 {
+		was, err := d.holder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.end(was)
+		eventually(t, 20*time.Second, func() error {
+			is, err := d.holder()
+			if err == nil && is == was {
+				err = fmt.Errorf("publisher %d still holds the lease", is)
+			}
+			return err
+		})
+		d.publish(was)
+	}
+	d.fires("QuantumHarvestLeaseFlapping", scaled(160)+late, begin)
+	d.clears("the lease stays where it is")
+}
+
+// Fault 24, with an Alertmanager that is told every 10 s, in real time and at five times the speed.
+func TestAlertsThatDoNotArrive(t *testing.T) {
+	if os.Getenv("HARVEST_LONG") == "" {
+		return
+	}
+	t.Parallel()
+	for _, scale := range []int{1, 5} {
+		t.Run(fmt.Sprintf("scale %d", scale), func(t *testing.T) {
+			t.Parallel()
+			th := rules.Defaults()
+			th.ResendDelay = 10 * time.Second
+			d := &watchedDesk{t: t}
+			d.watch(th.Scale(scale))
+			failing := func() (bool, error) {
+				names, err := d.firing()
+				if err == nil && !slices.Contains(names, "Watchdog") {
+					err = fmt.Errorf("firing: %v", names)
+				}
+				return slices.Contains(names, "QuantumHarvestNotificationsFailing"), err
+			}
+			eventually(t, 60*time.Second, func() error {
+				is, err := failing()
+				if is {
+					err = fmt.Errorf("notifications fail")
+				}
+				return err
+			})
+			address := d.receiver.Listener.Addr().String()
+			d.receiver.CloseClientConnections()
+			d.receiver.Close()
+			begin := time.Now()
+			bound := 120*time.Second/time.Duration(scale) + late
+			d.fires("QuantumHarvestNotificationsFailing", bound, begin)
+			// It stays, whatever the moments of sending, scraping and evaluating.
+			for end := time.Now().Add(60 * time.Second / time.Duration(scale)); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+				if is, err := failing(); err != nil || !is {
+					t.Fatalf("failing: %v, %v", is, err)
+				}
+			}
+			listener, err := net.Listen("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.receiver = httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			d.receiver.Listener = listener
+			d.receiver.Start()
+			begin = time.Now()
+			eventually(t, 60*time.Second/time.Duration(scale)+late, func() error {
+				is, err := failing()
+				if is {
+					err = fmt.Errorf("notifications fail")
+				}
+				return err
+			})
+			t.Logf("quiet after %.1f s", time.Since(begin).Seconds())
+		})
+	}
 }

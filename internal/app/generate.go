@@ -45,6 +45,7 @@ func thresholds(c config.Config) rules.Thresholds {
 	t.Heartbeat, t.Lost, t.StaleFor = c.Heartbeat, c.HeartbeatLost, c.StaleFor
 	t.MarketStale, t.PositionAge, t.PublishAge = c.MarketStale, c.PositionStale, c.MaxPublishAge
 	t.Skew, t.RoundTrip, t.ExitUnacted, t.FreshnessSLO = c.ClockSkew, c.StoreSlow, c.ExitUnacted, c.FreshnessSLO/100
+	t.ResendDelay = c.ResendDelay
 	t.RunbookURL, t.DashboardURL = c.RunbookURL, c.GrafanaURL
 	return t
 }

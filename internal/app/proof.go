@@ -71,7 +71,6 @@ func Proof(ctx context.Context, env Env) error {
 func proofOptions(env Env) (proof.Options, error) {
 	c := env.Config
 	t := thresholds(c)
-	t.ResendDelay = resendDelay
 	text, err := rules.Render(t)
 	if err != nil {
 		return proof.Options{}, err

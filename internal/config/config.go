@@ -185,13 +185,14 @@ type Config struct {
 	Check  bool   // compare the files that are there instead of writing them
 
 	Inhibitions bool // the relations between alerts, not the alerts
-	TimeScale   int  // by how much intervals are shorter, 1 to 5
 
+	TimeScale     int           // by how much intervals are shorter, 1 to 5
 	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
 	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
 	ClockSkew     time.Duration
 	StoreSlow     time.Duration // round trip from which Redis is slow
 	ExitUnacted   time.Duration // how long an asked-for close may stay undone
+	ResendDelay   time.Duration // how often Prometheus sends a firing alert again
 	FreshnessSLO  float64       // percent of time
 	RunbookURL    string        // without a slash at the end
 	GrafanaURL    string        // without a slash at the end; blank: paths without a host

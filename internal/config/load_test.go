@@ -60,7 +60,7 @@ func monitoringDefaults() Monitoring {
 
 // withAlerts adds the defaults of the alert rules.
 func withAlerts(c Config) Config {
-	c.TimeScale = 1
+	c.TimeScale, c.ResendDelay = 1, 10*time.Second
 	c.HeartbeatLost, c.StaleFor, c.ClockSkew, c.StoreSlow = 25*time.Second, 2*time.Minute, 5*time.Second, 500*time.Millisecond
 	c.ExitUnacted, c.FreshnessSLO, c.RunbookURL = 5*time.Minute, 99.9, "docs/runbooks"
 	return c

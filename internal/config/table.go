@@ -493,6 +493,11 @@ func alertSettings() []Setting {
 			set:   seconds(func(d *draft) *time.Duration { return &d.ExitUnacted }, 10, 86400),
 		},
 		{
+			Env: "ALERT_RESEND_DELAY_SEC", Flag: "alert-resend-delay-sec", Arg: "SECONDS", Default: "10", Roles: alerting,
+			Usage: "how often Prometheus sends a firing alert again: start one of your own with --rules.alert.resend-delay of as much. Four times as long the watchdog is told on after its death",
+			set:   seconds(func(d *draft) *time.Duration { return &d.ResendDelay }, 1, 300),
+		},
+		{
 			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: alerting,
 			Usage: "share of time for which the advice for a position must be younger than 30 s",
 			set:   number(func(d *draft) *float64 { return &d.FreshnessSLO }, 50, 99.999),

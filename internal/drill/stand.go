@@ -82,11 +82,7 @@ func (s *stand) unscaled() time.Duration {
 }
 
 func (s *stand) thresholds() rules.Thresholds {
-	t := rules.Defaults()
-	// A Prometheus that is dead must not go on speaking through its Alertmanager for longer than a minute: an alert ends
-	// four of these after it was last sent.
-	t.ResendDelay = 10 * time.Second
-	return t.Scale(s.scale)
+	return rules.Defaults().Scale(s.scale)
 }
 
 // open makes everything and starts it, but for Redis where it is to come last.

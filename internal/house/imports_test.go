@@ -63,7 +63,7 @@ var may = []struct {
 	},
 	{
 		"internal/proof",
-		[]string{"internal/golden", "internal/position", "internal/store"},
+		[]string{"internal/golden", "internal/position", "internal/rules", "internal/store"},
 		"a proof believes no part alone: it reads Redis through the store, and everything else as anybody can",
 	},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"quantumharvest/internal/rules"
 	"quantumharvest/internal/store"
 )
 
@@ -89,7 +90,7 @@ func health(ctx context.Context, o Options, _ *sights) Check {
 func alertArrives(ctx context.Context, o Options, _ *sights) Check {
 	c := Check{
 		Name: "test alert", Claim: "an alert that is given to Alertmanager reaches the receivers",
-		ByHand: []string{"amtool --alertmanager.url=" + o.Alertmanager + " alert add " + TestAlert + " severity=info", "curl -s " + o.Alertmanager + "/metrics | grep alertmanager_notifications"},
+		ByHand: []string{"amtool --alertmanager.url=" + o.Alertmanager + " alert add " + rules.ProofTest + " severity=info", "curl -s " + o.Alertmanager + "/metrics | grep alertmanager_notifications"},
 	}
 	before, err := readPage(ctx, o, o.Alertmanager+"/metrics")
 	if err != nil {
@@ -136,12 +137,10 @@ func alertArrives(ctx context.Context, o Options, _ *sights) Check {
 	}
 }
 
-// TestAlert is the name of the alert that a proof sends. It says so itself, and pages nobody: its severity is info.
-const TestAlert = "QuantumProofTest"
-
+// post sends the test alert, or ends it. It says itself that nothing is wrong, and pages nobody: its severity is info.
 func post(ctx context.Context, o Options, id string, until time.Time) error {
 	body, err := json.Marshal([]map[string]any{{
-		"labels":      map[string]string{"alertname": TestAlert, "severity": "info", "subsystem": "harvest", "proof": id},
+		"labels":      map[string]string{"alertname": rules.ProofTest, "severity": "info", "subsystem": "harvest", "proof": id},
 		"annotations": map[string]string{"summary": "A proof pack tries whether alerts arrive", "description": "Nothing is wrong. harvest proof sent this."},
 		"endsAt":      until.UTC().Format(time.RFC3339Nano),
 	}})

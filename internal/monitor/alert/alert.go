@@ -80,7 +80,7 @@ type Server struct {
 
 // New wires the parts and takes up what the run before left. A file that cannot be read is set aside.
 func New(o Options) (_ *Server, err error) {
-	matchersOnce()
+	setUpOnce()
 	o.TimeScale = max(o.TimeScale, 1)
 	log := slog.New(redacting{o.Libraries.Handler()})
 	s := &Server{opts: o}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/template"
 	"github.com/prometheus/alertmanager/timeinterval"
+	"github.com/prometheus/common/version"
 	"go.yaml.in/yaml/v2"
 )
 
@@ -28,9 +30,20 @@ const LogReceiver = "log"
 // Config is an Alertmanager configuration that was checked.
 type Config struct{ c *config.Config }
 
-// matchersOnce sets how matchers are read, which the library keeps for the whole process: as the program itself does.
-var matchersOnce = sync.OnceFunc(func() {
+// setUpOnce sets what the library keeps for the whole process, as the program itself does: how matchers are read, and the
+// version that the status shows.
+var setUpOnce = sync.OnceFunc(func() {
 	compat.InitFromFlags(slog.New(slog.DiscardHandler), featurecontrol.NoopFlags{})
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	version.GoVersion = info.GoVersion
+	for _, m := range info.Deps {
+		if m.Path == "github.com/prometheus/alertmanager" {
+			version.Version, version.Branch = strings.TrimPrefix(m.Version, "v"), "embedded"
+		}
+	}
 })
 
 // Parse checks a configuration. Its error names everything that is wrong.
@@ -54,7 +67,7 @@ func ParseFile(path string) (*Config, error) {
 // check reports what Alertmanager itself finds, which stops at the first problem of meaning, and what can be found
 // without understanding all of it: files that cannot be read, receivers that are not there.
 func check(text []byte, dir string, load func() (*config.Config, error)) (*Config, error) {
-	matchersOnce()
+	setUpOnce()
 	problems := loose(text, dir)
 	c, err := load()
 	var typed *yaml.TypeError

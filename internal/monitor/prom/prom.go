@@ -169,9 +169,6 @@ func New(o Options) (_ *Server, err error) {
 		OutageTolerance: outageTolerance, ForGracePeriod: s.interval(), ResendDelay: o.ResendDelay / time.Duration(o.TimeScale),
 		GroupLoader: load, FeatureRegistry: registry, Parser: text,
 	})
-	if err := s.rules.Update(s.interval(), load.names(), labels.EmptyLabels(), o.ExternalURL.String(), nil); err != nil {
-		return nil, fmt.Errorf("monitor: rules: %w", err)
-	}
 	s.api = s.newAPI(registry, text)
 	return s, nil
 }
@@ -228,6 +225,10 @@ func (s *Server) Firing() []labels.Labels {
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.scrape.ApplyConfig(s.config); err != nil {
 		return errors.Join(fmt.Errorf("monitor: scraping: %w", err), s.Close())
+	}
+	// The groups that this makes wait for the manager to run: one that never ran could not be stopped.
+	if err := s.rules.Update(s.interval(), s.config.RuleFiles, labels.EmptyLabels(), s.opts.ExternalURL.String(), nil); err != nil {
+		return errors.Join(fmt.Errorf("monitor: rules: %w", err), s.Close())
 	}
 	var wg sync.WaitGroup
 	jobs := make(chan map[string][]*targetgroup.Group, 1)
