@@ -14,6 +14,15 @@ import (
 // long says whether the suites that take minutes were asked for.
 func long() bool { return os.Getenv("HARVEST_LONG") != "" }
 
+// closesPlayed is how many closes the suites play that were not asked to be long. Where invariants are looked at, each
+// state takes ten times as long.
+func closesPlayed() int {
+	if invariants {
+		return 800
+	}
+	return 3000
+}
+
 // slideThrough pushes closes one after another as a feed does, each candle revised on its way, and compares every state
 // with that of the estimator, every so many medians with those of all slopes, and a hundredth of these with the
 // specification as it is written.
@@ -61,8 +70,8 @@ func TestStreamOnRealBars(t *testing.T) {
 	for i, f := range recordedCloses(t) {
 		t.Run(f.name, func(t *testing.T) {
 			closes := f.closes
-			if most := 3000; !long() && len(closes) > most {
-				closes = closes[:most]
+			if !long() {
+				closes = closes[:min(len(closes), closesPlayed())]
 			}
 			w := newTwin(t, DefaultMarketParams(), 300)
 			slideThrough(w, newMarket(uint64(i), closes[0], 0.01, false), closes, 1)
@@ -133,10 +142,6 @@ func readCloses(t testing.TB, path string) []float64 {
 // TestStreamForHours slides through made-up markets with everything that feeds deliver: flat stretches, moves in the
 // last bit, ticks, gaps, spikes, exact growth.
 func TestStreamForHours(t *testing.T) {
-	bars := 2000
-	if long() {
-		bars = 150_000
-	}
 	for i, c := range []struct {
 		name        string
 		price, tick float64
@@ -158,6 +163,10 @@ func TestStreamForHours(t *testing.T) {
 		{"no eps", 100, 0.01, 300, func(p *MarketParams) { p.Eps = 0 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			bars := max(closesPlayed(), c.window+300)
+			if long() {
+				bars = 150_000
+			}
 			p := DefaultMarketParams()
 			if c.change != nil {
 				c.change(&p)

@@ -272,7 +272,7 @@ func TestStreamOfManyCloses(t *testing.T) {
 	w := newTwin(t, p, p.Vol.Window+1)
 	m := newMarket(1, 100, 0.01, false)
 	w.reset(m.closes(w.window))
-	for range 200 {
+	for range 40 {
 		w.push(m.next())
 		w.compare()
 	}
@@ -337,7 +337,7 @@ func TestStreamDoesNotAllocate(t *testing.T) {
 		"Push":   func() error { return s.Push(m.next()) },
 		"Revise": func() error { return s.Revise(m.within()) },
 		"Push, Push": func() error {
-			for range 200 {
+			for range 50 {
 				if err := s.Push(m.next()); err != nil {
 					return err
 				}
@@ -350,7 +350,7 @@ func TestStreamDoesNotAllocate(t *testing.T) {
 		}
 		// Of several runs the average is rounded down, so all the calls are one run.
 		n := testing.AllocsPerRun(1, func() {
-			for range 1000 {
+			for range 300 {
 				err := call()
 				if _, ok, stateErr := s.State(); err != nil || !ok || stateErr != nil {
 					t.Fatal(name, err, ok, stateErr)
@@ -358,7 +358,7 @@ func TestStreamDoesNotAllocate(t *testing.T) {
 			}
 		})
 		if n != 0 {
-			t.Errorf("%s, State: %v allocations in 1000 calls, want none", name, n)
+			t.Errorf("%s, State: %v allocations in 300 calls, want none", name, n)
 		}
 	}
 }
