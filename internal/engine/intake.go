@@ -79,8 +79,9 @@ func (e *Engine) takeCandle(c feed.Candle) {
 		e.refuse(*refusal)
 		return
 	}
+	// After another service's state comes that of the window, even where the window stands as it was.
+	s.market.moved = s.market.moved || changed || s.market.consumed
 	s.market.consumed = false
-	s.market.moved = s.market.moved || changed
 	s.marketMoved(c.At, e.now)
 	e.book.Range(s.name, c.High, c.Low, c.OpenTime, c.At)
 	if !c.Closed {

@@ -53,8 +53,9 @@ type symbol struct {
 // marketSide is what is known of the market of one symbol.
 type marketSide struct {
 	series    *feed.Series
-	moved     bool // the series moved since state was computed from it
-	consumed  bool // state comes ready from another service
+	followed  follower // of series
+	moved     bool     // the series moved since state was computed from it
+	consumed  bool     // state comes ready from another service
 	state     kernel.MarketState
 	haveState bool
 	at        time.Time // event time of the newest valid input
