@@ -86,7 +86,7 @@ func (h *harness) open(options ...store.Option) (*store.Store, *tripCounter) {
 }
 
 func client(t *testing.T, addr string) *redis.Client {
-	rdb := store.Dial(store.ClientOptions{Addr: addr, DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
+	rdb := store.Dial(store.ClientOptions{Addr: addr, DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute}).(*redis.Client)
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
