@@ -22,6 +22,9 @@ const (
 func connect(c config.Redis) redis.UniversalClient {
 	return store.Dial(store.ClientOptions{
 		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password.Reveal(), TLS: c.TLS,
+		Sentinels: c.Sentinels, Primary: c.Master,
+		SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword.Reveal(),
+		Cluster:     c.Cluster,
 		DialTimeout: dialTimeout, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
 	})
 }
