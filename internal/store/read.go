@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,7 +32,7 @@ func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, erro
 	for i, sym := range syms {
 		cmds[i] = pipe.HGetAll(ctx, s.keys.Proposal(sym))
 	}
-	if _, err := s.askNodes(ctx, pipe); err != nil {
+	if _, err := s.sendAll(ctx, pipe); err != nil {
 		return nil, s.fault("read the proposals", err)
 	}
 	entries := make([]Entry, len(syms))
@@ -73,33 +71,6 @@ func parseSymbols(members []string) (symbols []position.Symbol, invalid int) {
 	}
 	slices.Sort(symbols)
 	return symbols, invalid
-}
-
-// askNodes runs a pipeline of questions. Of a Cluster each node answers for itself: the error is set where none did.
-func (s *Store) askNodes(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmder, error) {
-	if _, cluster := s.rdb.(*redis.ClusterClient); !cluster {
-		return send(ctx, pipe)
-	}
-	cmds, err := pipe.Exec(ctx)
-	for _, cmd := range cmds {
-		if e := cmd.Err(); e == nil || (replied(e) != "" && !stopsSession(e)) {
-			return cmds, nil
-		}
-	}
-	return cmds, err
-}
-
-// unserved are error replies of a node of a Cluster that does not serve the key it was asked for: not now, or not any more.
-var unserved = [...]string{"CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING", "MASTERDOWN", "READONLY"}
-
-// lost tells whether an error is about the node of a Cluster and not about the key.
-func (s *Store) lost(err error) bool {
-	if _, cluster := s.rdb.(*redis.ClusterClient); !cluster || err == nil || errors.Is(err, redis.Nil) {
-		return false
-	}
-	msg := replied(err)
-	return msg == "" || stopsSession(err) ||
-		slices.ContainsFunc(unserved[:], func(prefix string) bool { return strings.HasPrefix(msg, prefix) })
 }
 
 // Collection is everything the store holds, as of one reading.
@@ -153,7 +124,7 @@ func (s *Store) collectHead(ctx context.Context) (Collection, error) {
 	}
 	set := pipe.SMembers(ctx, s.keys.expected)
 	lease := pipe.HGetAll(ctx, s.keys.lease)
-	_, err := s.askNodes(ctx, pipe)
+	_, err := s.sendAll(ctx, pipe)
 	c := Collection{RTT: time.Since(start), RoundTrips: 1}
 	if err == nil && s.lost(set.Err()) {
 		err = set.Err()
