@@ -14,7 +14,7 @@ const (
 	// silentAfter is how long a source may say nothing about its position before another source may speak for it.
 	silentAfter = 30 * time.Second
 	// settleTime is how long absence counts for nothing after a source came back as another incarnation, or after all
-	// of it had vanished: whoever fills it again does so one position after the other.
+	// of it or the part with the position had vanished: whoever fills it again does so one position after the other.
 	settleTime = 15 * time.Second
 )
 
@@ -277,6 +277,16 @@ func (b *Book) Observe(snap Snapshot, strategyNow time.Time) []Change {
 		s.seq = b.seq
 		if s.open && s.owner == snap.Source {
 			s.sighted(snap.At)
+		}
+	}
+	for _, sym := range snap.Lost {
+		s := b.slot(sym)
+		if s.seq == b.seq {
+			continue
+		}
+		s.seq = b.seq
+		if s.owner == snap.Source {
+			s.missing, s.unsettled = 0, snap.At
 		}
 	}
 	return b.absent(changes, &snap, counts)

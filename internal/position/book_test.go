@@ -146,6 +146,42 @@ func TestFlatNeedsEvidence(t *testing.T) {
 		d.want(d.read(11, btc))
 		d.want(d.read(12, btc), "ETHUSDT closed absent")
 	})
+	t.Run("lost is not absent, and settles when it can be looked for again", func(t *testing.T) {
+		d := newDesk(t)
+		d.read(0, btc, eth)
+		d.want(d.read(1, btc))
+		d.snap.Lost = []Symbol{"ETHUSDT"}
+		for i := range 60 {
+			d.want(d.read(float64(i+2), btc))
+		}
+		if got := d.get("ETHUSDT").UpdatedAt; !got.Equal(at(0)) {
+			t.Errorf("a position that is out of sight moved the evidence to %v", got)
+		}
+		d.snap.Lost = nil
+		for i := range 15 {
+			d.want(d.read(float64(i+62), btc))
+		}
+		d.want(d.read(77, btc))
+		d.want(d.read(78, btc), "ETHUSDT closed absent")
+	})
+	t.Run("lost and back", func(t *testing.T) {
+		d := newDesk(t)
+		d.read(0, btc, eth)
+		d.snap.Lost = []Symbol{"ETHUSDT"}
+		d.want(d.read(1, btc))
+		d.snap.Lost = nil
+		d.want(d.read(2, btc, eth))
+		d.want(d.read(3, btc))
+		d.want(d.read(4, btc), "ETHUSDT closed absent")
+	})
+	t.Run("a lost neighbour is no sign of life", func(t *testing.T) {
+		d := newDesk(t)
+		d.read(0, btc, eth)
+		d.snap.Lost = []Symbol{"ETHUSDT"}
+		for i := range 60 {
+			d.want(d.read(float64(i + 1)))
+		}
+	})
 	t.Run("a refused neighbour shows that the source lives", func(t *testing.T) {
 		d := newDesk(t)
 		d.read(0, btc)

@@ -302,3 +302,10 @@ func (c *primaryConn) Close() error {
 	c.of.mu.Unlock()
 	return c.TCPConn.Close()
 }
+
+// Primary is the server that is used now, blank before the first operation. Where it changes it was replaced.
+func (f *failover) Primary() string {
+	f.sentinels.mu.Lock()
+	defer f.sentinels.mu.Unlock()
+	return f.sentinels.primary
+}
