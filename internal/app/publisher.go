@@ -191,7 +191,11 @@ func (p *publisher) askLease(ctx context.Context, ask engine.LeaseAsk) (func(), 
 
 func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), error) {
 	m, err := p.store.Remember(ctx, p.engine.Symbols())
-	if err != nil {
+	switch {
+	case err != nil && recall.Late():
+		p.log.Debug("what was out of reach still is", "err", err)
+		return func() {}, nil
+	case err != nil:
 		return func() {}, err
 	}
 	return func() {

@@ -205,6 +205,16 @@ func (b *Book) End(sym Symbol) {
 	}
 }
 
+// Forget takes an open position out of the book as if it had never been seen, for durable memory that is read late and
+// knows it better: see Restore.
+func (b *Book) Forget(sym Symbol) {
+	if s := b.slots[sym]; s != nil && s.open {
+		ended := s.ended
+		b.remove(s)
+		s.ended = ended
+	}
+}
+
 // Age is how long the position of a symbol has been open, in its own clock: strategy time where its opening is known
 // in strategy time, wall time otherwise. It is never negative, and 0 where there is no position or no opening time.
 func (b *Book) Age(sym Symbol, wall, strategy time.Time) time.Duration {
