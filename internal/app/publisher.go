@@ -222,13 +222,14 @@ func (p *publisher) carry(ctx context.Context, work engine.Work) (func(), error)
 
 // audit reads back what the store holds. That it does not succeed says nothing about writing, so it is no failure.
 func (p *publisher) audit(ctx context.Context) (func(), error) {
+	begin := p.now()
 	c, err := p.store.Collect(ctx, p.engine.Symbols())
 	if err != nil {
 		p.log.Debug("proposals could not be read back", "err", err)
 		return func() {}, nil
 	}
 	return func() {
-		p.met.observe(c, p.now())
+		p.met.observe(c, begin)
 		p.engine.Audit(c, p.now())
 	}, nil
 }

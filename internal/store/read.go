@@ -85,8 +85,9 @@ type Collection struct {
 	Lease LeaseView
 	// LeaseErr is set where the node of a Cluster that holds the lease key did not answer: then Lease says nothing.
 	LeaseErr error
-	// ServerTime is what the clock of the server said, RTT how long it took to ask. Of a Cluster it is that of the node
-	// with the lease key, by which leases run out; the zero time while that one does not answer.
+	// ServerTime is what the clock of the server said half of RTT, the time it took to ask, after the reading began. Of a
+	// Cluster it is that of the node with the lease key, by which leases run out; the zero time while that one does not
+	// answer.
 	ServerTime time.Time
 	RTT        time.Duration
 	RoundTrips int
@@ -115,17 +116,34 @@ func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collectio
 
 // collectHead reads everything but the entries.
 func (s *Store) collectHead(ctx context.Context) (Collection, error) {
+	c := Collection{RoundTrips: 1}
+	clock := redis.NewTimeCmd(ctx, "time")
+	pipe := s.rdb.Pipeline()
 	cluster, many := s.rdb.(*redis.ClusterClient)
 	start := time.Now()
-	pipe := s.rdb.Pipeline()
-	clock := redis.NewTimeCmd(ctx, "time")
-	if !many {
+	told := make(chan time.Duration, 1)
+	if many {
+		// A question without a key goes to any node. Leases run out by the clock of the one that keeps them.
+		go func() {
+			node, err := cluster.MasterForKey(ctx, s.keys.lease)
+			if err == nil {
+				_ = node.Process(ctx, clock)
+			} else {
+				clock.SetErr(err)
+			}
+			told <- time.Since(start)
+		}()
+		c.RoundTrips++
+	} else {
 		_ = pipe.Process(ctx, clock)
 	}
 	set := pipe.SMembers(ctx, s.keys.expected)
 	lease := pipe.HGetAll(ctx, s.keys.lease)
 	_, err := s.sendAll(ctx, pipe)
-	c := Collection{RTT: time.Since(start), RoundTrips: 1}
+	if !many {
+		told <- time.Since(start)
+	}
+	c.RTT = <-told
 	if err == nil && s.lost(set.Err()) {
 		err = set.Err()
 	}
@@ -136,16 +154,6 @@ func (s *Store) collectHead(ctx context.Context) (Collection, error) {
 		c.ExpectedErr = s.fault("read the expected set", err)
 	} else {
 		c.Expected, c.Invalid = parseSymbols(set.Val())
-	}
-	if many {
-		// A question without a key goes to any node. Leases run out by the clock of the one that keeps them.
-		start = time.Now()
-		if node, err := cluster.MasterForKey(ctx, s.keys.lease); err != nil {
-			clock.SetErr(err)
-		} else {
-			_ = node.Process(ctx, clock)
-		}
-		c.RTT, c.RoundTrips = time.Since(start), 2
 	}
 	for _, err := range [...]error{clock.Err(), lease.Err()} {
 		if s.lost(err) {
