@@ -77,7 +77,7 @@ func (d *watchedDesk) publish() {
 }
 
 // trade keeps the newest candle of each symbol moving until the test ends.
-func trade(t *testing.T, c *redis.Client, symbols ...position.Symbol) {
+func trade(t *testing.T, c redis.UniversalClient, symbols ...position.Symbol) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
