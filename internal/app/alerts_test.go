@@ -33,7 +33,8 @@ const timeScale = 5
 // watchedDesk is a publisher and an exporter on a real Redis, watched by a real Prometheus with our rules.
 type watchedDesk struct {
 	t                   *testing.T
-	redis               *realserver.RedisServer
+	redis               *realserver.RedisServer // nil where there are several
+	where               []string                // settings that say how to reach Redis
 	prom                string
 	exporter, publisher int // ports
 	running             *process
@@ -42,12 +43,20 @@ type watchedDesk struct {
 
 func openWatchedDesk(t *testing.T, symbols ...position.Symbol) *watchedDesk {
 	t.Helper()
-	d := &watchedDesk{t: t, redis: realserver.Redis(t), exporter: realserver.FreePort(t), publisher: realserver.FreePort(t)}
-	c := dial(t, d.redis.Addr())
+	r := realserver.Redis(t)
+	d := openWatchedDeskOn(t, dial(t, r.Addr()), []string{"--redis=" + r.URL()}, symbols...)
+	d.redis = r
+	return d
+}
+
+// openWatchedDeskOn is the same on any kind of Redis; where says how to reach it.
+func openWatchedDeskOn(t *testing.T, c redis.UniversalClient, where []string, symbols ...position.Symbol) *watchedDesk {
+	t.Helper()
+	d := &watchedDesk{t: t, where: where, exporter: realserver.FreePort(t), publisher: realserver.FreePort(t)}
 	seed(t, c, symbols...)
 	trade(t, c, symbols...)
 	d.publish()
-	start(t, config.Export, app.Export, "--redis="+d.redis.URL(), fmt.Sprintf("--metrics-port=%d", d.exporter))
+	start(t, config.Export, app.Export, append([]string{fmt.Sprintf("--metrics-port=%d", d.exporter)}, where...)...)
 
 	text, err := rules.Render(rules.Defaults().Scale(timeScale))
 	if err != nil {
@@ -71,9 +80,11 @@ func openWatchedDesk(t *testing.T, symbols ...position.Symbol) *watchedDesk {
 // publish starts the publisher, with limits that are shortened like the rules about them.
 func (d *watchedDesk) publish() {
 	th := rules.Defaults().Scale(timeScale)
-	d.running = start(d.t, config.Publish, app.Publish, "--redis="+d.redis.URL(), fmt.Sprintf("--publisher-port=%d", d.publisher),
+	d.running = start(d.t, config.Publish, app.Publish, append([]string{
+		fmt.Sprintf("--publisher-port=%d", d.publisher), "--publish-interval-sec=2",
 		fmt.Sprintf("--market-stale-sec=%v", th.MarketStale.Seconds()), fmt.Sprintf("--position-stale-sec=%v", th.PositionAge.Seconds()),
-		fmt.Sprintf("--max-publish-age-sec=%v", th.PublishAge.Seconds()), "--publish-interval-sec=2")
+		fmt.Sprintf("--max-publish-age-sec=%v", th.PublishAge.Seconds()),
+	}, d.where...)...)
 }
 
 // trade keeps the newest candle of each symbol moving until the test ends.
@@ -158,6 +169,39 @@ func unhealthy(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool {
 		return !strings.Contains(n, "Harvest") || strings.HasPrefix(n, "QuantumHarvestKillScore")
 	})
+}
+
+// quiet fails while anything fires that must not in a system that is in order.
+func (d *watchedDesk) quiet() error {
+	names, err := d.firing()
+	if err == nil && (len(unhealthy(names)) > 0 || !slices.Contains(names, "Watchdog")) {
+		err = fmt.Errorf("firing: %v", names)
+	}
+	return err
+}
+
+// inHealth waits until every symbol beats and nothing fires.
+func (d *watchedDesk) inHealth(symbols int) {
+	d.t.Helper()
+	eventually(d.t, 60*time.Second, func() error {
+		if _, v, err := d.instant("count(changes(quantum_harvest_last_update_epoch[10s]) > 2)"); err != nil || len(v) == 0 || v[0] != float64(symbols) {
+			return fmt.Errorf("heartbeats: %v %v", v, err)
+		}
+		return d.quiet()
+	})
+}
+
+// fires waits for an alert.
+func (d *watchedDesk) fires(name string, within time.Duration, since time.Time) {
+	d.t.Helper()
+	eventually(d.t, within, func() error {
+		names, err := d.firing()
+		if err == nil && !slices.Contains(names, name) {
+			err = fmt.Errorf("%s does not fire: %v", name, names)
+		}
+		return err
+	})
+	d.t.Logf("%s fires after %.1f s, at %d times the speed", name, time.Since(since).Seconds(), timeScale)
 }
 
 // shippedQueries are the questions of every panel of the dashboards that users take, by where they are asked.
@@ -272,33 +316,11 @@ func TestAlertsOfAWatchedDesk(t *testing.T) {
 	}
 	t.Parallel()
 	d := openWatchedDesk(t, "BTCUSDT", "ETHUSDT")
-	quiet := func() error {
-		names, err := d.firing()
-		if err == nil && (len(unhealthy(names)) > 0 || !slices.Contains(names, "Watchdog")) {
-			err = fmt.Errorf("firing: %v", names)
-		}
-		return err
-	}
-	fires := func(name string, within time.Duration, since time.Time) {
-		t.Helper()
-		eventually(t, within, func() error {
-			names, err := d.firing()
-			if err == nil && !slices.Contains(names, name) {
-				err = fmt.Errorf("%s does not fire: %v", name, names)
-			}
-			return err
-		})
-		t.Logf("%s fires after %.1f s, at %d times the speed", name, time.Since(since).Seconds(), timeScale)
-	}
 	scaled := func(s float64) time.Duration { return time.Duration(s / timeScale * float64(time.Second)) }
 	// A loaded machine may be late by a scrape and an evaluation; nothing else is added to the bounds.
 	const late = 4 * time.Second
-	eventually(t, 60*time.Second, func() error {
-		if _, v, err := d.instant("count(changes(quantum_harvest_last_update_epoch[10s]) > 2)"); err != nil || len(v) == 0 || v[0] != 2 {
-			return fmt.Errorf("heartbeats: %v %v", v, err)
-		}
-		return quiet()
-	})
+	quiet, fires := d.quiet, d.fires
+	d.inHealth(2)
 
 	begin := time.Now()
 	if err := d.running.end(); err != nil {

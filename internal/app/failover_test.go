@@ -301,3 +301,25 @@ func TestClusterLosesANode(t *testing.T) {
 	d.mu.Unlock()
 	d.calm()
 }
+
+// A failover that takes long is seen, and clears: at five times the speed, Redis' own detection of 20 s stands for 100.
+func TestAnAlertSeesAFailover(t *testing.T) {
+	if os.Getenv("HARVEST_LONG") == "" {
+		return
+	}
+	t.Parallel()
+	s := realserver.Sentinel(t, realserver.SentinelOptions{DownAfter: 20 * time.Second})
+	rdb := store.Dial(store.ClientOptions{Sentinels: s.Addrs(), Primary: s.Name()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	d := openWatchedDeskOn(t, rdb,
+		[]string{"--redis-sentinels=" + strings.Join(s.Addrs(), ","), "--redis-sentinel-master=" + s.Name()}, "BTCUSDT", "ETHUSDT")
+	d.inHealth(2)
+	old := s.Primary()
+	begin := time.Now()
+	old.Kill()
+	d.fires("QuantumHarvestStoreDown", 13*time.Second, begin)
+	s.WaitFailover(old)
+	promoted := time.Now()
+	eventually(t, 30*time.Second, d.quiet)
+	t.Logf("Redis took %.1f s; quiet %.1f s later", promoted.Sub(begin).Seconds(), time.Since(promoted).Seconds())
+}
