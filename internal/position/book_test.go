@@ -146,6 +146,42 @@ func TestFlatNeedsEvidence(t *testing.T) {
 		d.want(d.read(11, btc))
 		d.want(d.read(12, btc), "ETHUSDT closed absent")
 	})
+	t.Run("lost is not absent, and settles when it can be looked for again", func(t *testing.T) {
+		d := newDesk(t)
+		d.read(0, btc, eth)
+		d.want(d.read(1, btc))
+		d.snap.Lost = []Symbol{"ETHUSDT"}
+		for i := range 60 {
+			d.want(d.read(float64(i+2), btc))
+		}
+		if got := d.get("ETHUSDT").UpdatedAt; !got.Equal(at(0)) {
+			t.Errorf("a position that is out of sight moved the evidence to %v", got)
+		}
+		d.snap.Lost = nil
+		for i := range 15 {
+			d.want(d.read(float64(i+62), btc))
+		}
+		d.want(d.read(77, btc))
+		d.want(d.read(78, btc), "ETHUSDT closed absent")
+	})
+	t.Run("lost and back", func(t *testing.T) {
+		d := newDesk(t)
+		d.read(0, btc, eth)
+		d.snap.Lost = []Symbol{"ETHUSDT"}
+		d.want(d.read(1, btc))
+		d.snap.Lost = nil
+		d.want(d.read(2, btc, eth))
+		d.want(d.read(3, btc))
+		d.want(d.read(4, btc), "ETHUSDT closed absent")
+	})
+	t.Run("a lost neighbour is no sign of life", func(t *testing.T) {
+		d := newDesk(t)
+		d.read(0, btc, eth)
+		d.snap.Lost = []Symbol{"ETHUSDT"}
+		for i := range 60 {
+			d.want(d.read(float64(i + 1)))
+		}
+	})
 	t.Run("a refused neighbour shows that the source lives", func(t *testing.T) {
 		d := newDesk(t)
 		d.read(0, btc)
@@ -574,5 +610,24 @@ func TestAge(t *testing.T) {
 	s.book.Observe(snap, strategy)
 	if got := s.book.Age("A", at(10), strategy.Add(10*time.Minute)); got != 70*time.Minute {
 		t.Errorf("strategy age is %v", got)
+	}
+}
+
+func TestForgetLeavesNoTrace(t *testing.T) {
+	d := newDesk(t)
+	d.snap.Alive = true
+	d.read(0, long("BTCUSDT", 100))
+	first := d.get("BTCUSDT").Episode
+	d.read(1)
+	d.read(2)
+	d.read(3, long("BTCUSDT", 100))
+	d.book.Forget("BTCUSDT")
+	if _, open := d.book.Get("BTCUSDT"); open || d.book.Ended("BTCUSDT") != first {
+		t.Fatalf("open %v, ended %q instead of %q", open, d.book.Ended("BTCUSDT"), first)
+	}
+	d.book.Restore(Position{Symbol: "BTCUSDT", Side: Long, Entry: 100, Episode: "remembered", Source: "redis_hash"})
+	d.want(d.read(4, long("BTCUSDT", 100)), "BTCUSDT updated confirmed")
+	if got := d.get("BTCUSDT").Episode; got != "remembered" {
+		t.Errorf("episode %q", got)
 	}
 }
