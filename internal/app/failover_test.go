@@ -313,7 +313,8 @@ func TestAnAlertSeesAFailover(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	d := openWatchedDeskOn(t, rdb,
 		[]string{"--redis-sentinels=" + strings.Join(s.Addrs(), ","), "--redis-sentinel-master=" + s.Name()}, 1, "BTCUSDT", "ETHUSDT")
-	d.inHealth(2)
+	d.steady(2)
+	eventually(t, time.Minute, d.quiet)
 	old := s.Primary()
 	begin := time.Now()
 	old.Kill()

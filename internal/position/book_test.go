@@ -612,22 +612,3 @@ func TestAge(t *testing.T) {
 		t.Errorf("strategy age is %v", got)
 	}
 }
-
-func TestForgetLeavesNoTrace(t *testing.T) {
-	d := newDesk(t)
-	d.snap.Alive = true
-	d.read(0, long("BTCUSDT", 100))
-	first := d.get("BTCUSDT").Episode
-	d.read(1)
-	d.read(2)
-	d.read(3, long("BTCUSDT", 100))
-	d.book.Forget("BTCUSDT")
-	if _, open := d.book.Get("BTCUSDT"); open || d.book.Ended("BTCUSDT") != first {
-		t.Fatalf("open %v, ended %q instead of %q", open, d.book.Ended("BTCUSDT"), first)
-	}
-	d.book.Restore(Position{Symbol: "BTCUSDT", Side: Long, Entry: 100, Episode: "remembered", Source: "redis_hash"})
-	d.want(d.read(4, long("BTCUSDT", 100)), "BTCUSDT updated confirmed")
-	if got := d.get("BTCUSDT").Episode; got != "remembered" {
-		t.Errorf("episode %q", got)
-	}
-}
