@@ -93,6 +93,10 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 func ruleFiles(c config.Config) ([]prom.RuleFile, error) {
 	t := thresholds(c)
 	t.ResendDelay = resendDelay
+	// A time scale is that of the monitor. What the settings say of the publisher holds as it is.
+	for _, d := range []*time.Duration{&t.MarketStale, &t.PositionAge, &t.PublishAge} {
+		*d *= time.Duration(c.Monitor.TimeScale)
+	}
 	ours, err := rules.Render(t.Scale(c.Monitor.TimeScale))
 	if err != nil {
 		return nil, err

@@ -149,7 +149,7 @@ func monitorSettings() []Setting {
 		},
 		{
 			Env: "MONITOR_TIME_SCALE", Flag: "time-scale", Arg: "N", Default: "1", Roles: monitoring,
-			Usage: "drills only: divide every interval and threshold of monitoring by 1 to 5",
+			Usage: "drills only: divide every interval and wait of scraping, rules and notifications by 1 to 5; the times of the publisher stay as they are",
 			set:   integer(func(d *draft) *int { return &m(d).TimeScale }, 1, 5),
 		},
 		{
