@@ -81,7 +81,7 @@ lint: ## vet, staticcheck, gofumpt and code that nothing reaches
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	@out=$$($(TOOL) gofumpt -l .); [ -z "$$out" ] || { echo "$$out"; echo "make: these files need 'make fmt'" >&2; exit 1; }
-	@out=$$($(TOOL) deadcode -filter '^quantumharvest/(cmd|internal)' ./cmd/... ./internal/config/gendocs); [ -z "$$out" ] || { echo "$$out"; exit 1; }
+	@out=$$($(TOOL) deadcode -filter '^quantumharvest/(cmd|internal)' ./cmd/... ./internal/config/gendocs ./internal/golden/pack); [ -z "$$out" ] || { echo "$$out"; exit 1; }
 
 .PHONY: fmt
 fmt: ## format the code
@@ -90,7 +90,9 @@ fmt: ## format the code
 .PHONY: generate
 generate: ## make anew what is generated: the README's settings, alert rules, dashboards
 	$(GO) run ./internal/config/gendocs README.md
+	$(GO) run ./internal/golden/pack testdata/vectors
 	$(GO) run ./cmd/harvest rules --out deploy/alerts
+	$(GO) run ./cmd/harvest rules --inhibitions --out deploy/alertmanager
 	$(GO) run ./cmd/harvest dashboards --out deploy/dashboards
 
 .PHONY: clean

@@ -19,6 +19,7 @@ var commands = []func(process) *cobra.Command{
 	newWatchCmd,
 	newRulesCmd,
 	newDashboardsCmd,
+	newProofCmd,
 	newDrillCmd,
 	newEvalCmd,
 	newVersionCmd,

@@ -12,7 +12,8 @@ func newRulesCmd(p process) *cobra.Command {
 		Use:   "rules",
 		Short: "Print the alert and recording rules for Prometheus",
 		Long: "rules prints the rule file with the thresholds of the settings: give it the env file of the publisher, so that both\n" +
-			"agree. Prometheus 2.42 and newer load it. Every alert has a runbook.",
+			"agree. Prometheus 2.42 and newer load it. Every alert has a runbook.\n\n" +
+			"With --inhibitions it prints which alert silences which, for the configuration of Alertmanager.",
 		Example: "  harvest rules > /etc/prometheus/rules/quantum_harvest.yml\n" +
 			"  harvest rules --env-file /etc/quantum/harvest.env --out /etc/prometheus/rules --check",
 	}, app.Rules)

@@ -16,9 +16,13 @@ import (
 	"quantumharvest/internal/rules"
 )
 
-// Rules prints the alert and recording rules that the settings make, or writes them into a folder.
+// Rules prints the alert and recording rules that the settings make, or which alert silences which, or writes them into
+// a folder.
 func Rules(_ context.Context, env Env) error {
-	text, err := rules.Render(thresholds(env.Config))
+	if env.Config.Inhibitions {
+		return generate(env, map[string][]byte{rules.InhibitFileName: rules.RenderInhibitions()})
+	}
+	text, err := rules.Render(thresholds(env.Config).Scale(env.Config.TimeScale))
 	if err != nil {
 		return err
 	}
@@ -41,6 +45,7 @@ func thresholds(c config.Config) rules.Thresholds {
 	t.Heartbeat, t.Lost, t.StaleFor = c.Heartbeat, c.HeartbeatLost, c.StaleFor
 	t.MarketStale, t.PositionAge, t.PublishAge = c.MarketStale, c.PositionStale, c.MaxPublishAge
 	t.Skew, t.RoundTrip, t.ExitUnacted, t.FreshnessSLO = c.ClockSkew, c.StoreSlow, c.ExitUnacted, c.FreshnessSLO/100
+	t.ResendDelay = c.ResendDelay
 	t.RunbookURL, t.DashboardURL = c.RunbookURL, c.GrafanaURL
 	return t
 }

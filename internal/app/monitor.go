@@ -16,13 +16,8 @@ import (
 	"quantumharvest/internal/rules"
 )
 
-const (
-	// monitorDir is the monitor's part of the data folder.
-	monitorDir = "monitor"
-	// resendDelay is how often the embedded Prometheus tells its Alertmanager of an alert that fires. An alert that nobody
-	// speaks of any more is over after four of them: so long the Watchdog goes on being told when Prometheus is dead.
-	resendDelay = 10 * time.Second
-)
+// monitorDir is the monitor's part of the data folder.
+const monitorDir = "monitor"
 
 // Monitor runs Prometheus and Alertmanager beside services that run elsewhere.
 func Monitor(ctx context.Context, env Env) error {
@@ -82,7 +77,7 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 		Prometheus: m.PrometheusURL == nil, AlertmanagerURL: m.AlertmanagerURL, AlertmanagerHTTPFile: m.AlertmanagerHTTPFile,
 		ExternalURL: m.ExternalURL, AlertmanagerExternalURL: m.AlertmanagerExternalURL,
 		Jobs:           []prom.Job{{Name: rules.JobExporter, Targets: exporters}, {Name: rules.JobPublisher, Targets: publishers}},
-		ScrapeHTTPFile: m.ScrapeHTTPFile, ScrapeInterval: m.ScrapeInterval, TimeScale: m.TimeScale, ResendDelay: resendDelay,
+		ScrapeHTTPFile: m.ScrapeHTTPFile, ScrapeInterval: m.ScrapeInterval, TimeScale: c.TimeScale, ResendDelay: c.ResendDelay,
 		Rules: files, Steady: []string{rules.Watchdog},
 		RetentionTime: m.Retention, RetentionBytes: int64(m.RetentionMB) << 20, Notifications: notifications,
 		Version: env.Build.Version, Revision: env.Build.Commit, GoVersion: env.Build.GoVersion, Log: env.Log,
@@ -92,12 +87,11 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 // ruleFiles are the rules of the desk, with the thresholds of the settings, and those that the settings name.
 func ruleFiles(c config.Config) ([]prom.RuleFile, error) {
 	t := thresholds(c)
-	t.ResendDelay = resendDelay
 	// A time scale is that of the monitor. What the settings say of the publisher holds as it is.
 	for _, d := range []*time.Duration{&t.MarketStale, &t.PositionAge, &t.PublishAge} {
-		*d *= time.Duration(c.Monitor.TimeScale)
+		*d *= time.Duration(c.TimeScale)
 	}
-	ours, err := rules.Render(t.Scale(c.Monitor.TimeScale))
+	ours, err := rules.Render(t.Scale(c.TimeScale))
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +137,7 @@ func receivers(c config.Config) routing.Options {
 		},
 		Webhook:   routing.Webhook{URL: n.WebhookURL.Reveal(), URLFile: n.WebhookURLFile},
 		Watchdog:  routing.Webhook{URL: n.WatchdogURL.Reveal(), URLFile: n.WatchdogURLFile},
-		TimeScale: c.Monitor.TimeScale,
+		TimeScale: c.TimeScale,
 	}
 }
 

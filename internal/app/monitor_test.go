@@ -99,9 +99,9 @@ func TestUpWatchesItself(t *testing.T) {
 				}
 			}
 		}
-		for _, name := range rules.Names() {
-			if !slices.Contains(alerts, name) {
-				return fmt.Errorf("no rule %s is evaluated", name)
+		for _, a := range rules.Alerts() {
+			if !slices.Contains(alerts, a.Name) {
+				return fmt.Errorf("no rule %s is evaluated", a.Name)
 			}
 		}
 		return nil

@@ -17,26 +17,31 @@ import (
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
+	"quantumharvest/internal/rules"
 )
 
 // prometheus starts Debian's Prometheus on a free port, scraping one target every two seconds (the deployment's ten,
 // scaled by five), and returns its base URL.
 func prometheus(t testing.TB, target string) string {
 	t.Helper()
+	return runPrometheus(t, realserver.FreePort(t), rules.Defaults().Scale(timeScale), "scrape_configs:\n- job_name: quantum-harvest-exporter\n  static_configs: [{targets: ['"+target+"']}]\n")
+}
+
+// runPrometheus starts it with the intervals of the thresholds and what a configuration has beside them.
+func runPrometheus(t testing.TB, port int, th rules.Thresholds, text string) string {
+	t.Helper()
 	dir := realserver.Dir(t)
 	file := filepath.Join(dir, "prometheus.yml")
-	text := "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 2s}\n" +
-		"scrape_configs:\n- job_name: quantum-harvest-exporter\n  static_configs: [{targets: ['" + target + "']}]\n"
+	text = fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}\n%[2]s", th.Interval, text)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(realserver.Tool(t, "promtool"), "check", "config", file).CombinedOutput(); err != nil {
 		t.Fatalf("promtool: %v\n%s", err, out)
 	}
-	port := realserver.FreePort(t)
 	var log logBuffer
 	cmd := exec.Command(realserver.Tool(t, "prometheus"), "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"),
-		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", port))
+		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", port), "--rules.alert.resend-delay="+th.ResendDelay.String())
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -28,6 +28,9 @@ func (l *loader) combine() {
 		l.checkServing()
 		return
 	}
+	if l.role == Proof {
+		l.checkAlerts()
+	}
 	l.combineRedis()
 	l.combineSources()
 	l.combineKeys()
@@ -367,7 +370,7 @@ func (l *loader) checkGenerated() {
 // shrinks.
 func (l *loader) checkAlerts() {
 	d := &l.draft
-	scale := time.Duration(max(d.Monitor.TimeScale, 1))
+	scale := time.Duration(max(d.TimeScale, 1))
 	oldest := 2*d.Monitor.ScrapeInterval + scale*d.Heartbeat
 	switch {
 	case d.HeartbeatLost == 0:

@@ -32,6 +32,7 @@ const (
 	// Rules and Dashboards print what a monitoring system loads.
 	Rules      Role = "rules"
 	Dashboards Role = "dashboards"
+	Proof      Role = "proof"
 	Drill      Role = "drill" // makes faults on a copy of its own
 	Apply      Role = "apply"
 )
@@ -43,7 +44,7 @@ func (r Role) evaluates() bool { return r == Up || r == Publish }
 func (r Role) generates() bool { return r == Rules || r == Dashboards }
 
 // looks tells whether the role only looks at the store.
-func (r Role) looks() bool { return r == Top || r == Watch }
+func (r Role) looks() bool { return r == Top || r == Watch || r == Proof }
 
 // FeedKind is where candles and prices come from. The zero value is none.
 type FeedKind string
@@ -183,16 +184,21 @@ type Config struct {
 	OutDir string // where generated files go; blank: standard output
 	Check  bool   // compare the files that are there instead of writing them
 
+	Inhibitions bool // the relations between alerts, not the alerts
+
+	TimeScale     int           // by how much intervals are shorter, 1 to 5
 	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
 	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
 	ClockSkew     time.Duration
 	StoreSlow     time.Duration // round trip from which Redis is slow
 	ExitUnacted   time.Duration // how long an asked-for close may stay undone
+	ResendDelay   time.Duration // how often Prometheus sends a firing alert again
 	FreshnessSLO  float64       // percent of time
 	RunbookURL    string        // without a slash at the end
 	GrafanaURL    string        // without a slash at the end; blank: paths without a host
 
 	Drill DrillSettings
+	Proof ProofSettings
 
 	ClockOffset time.Duration // added to the clock, for drills
 

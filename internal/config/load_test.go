@@ -53,13 +53,14 @@ func diff(want, got Config) string {
 // monitoringDefaults is what up runs beside the desk.
 func monitoringDefaults() Monitoring {
 	return Monitoring{
-		On: true, ListenHost: "127.0.0.1", Port: 9091, AlertmanagerPort: 9093, ScrapeInterval: 10 * time.Second, TimeScale: 1,
+		On: true, ListenHost: "127.0.0.1", Port: 9091, AlertmanagerPort: 9093, ScrapeInterval: 10 * time.Second,
 		Retention: 15 * 24 * time.Hour, RetentionMB: 512,
 	}
 }
 
 // withAlerts adds the defaults of the alert rules.
 func withAlerts(c Config) Config {
+	c.TimeScale, c.ResendDelay = 1, 10*time.Second
 	c.HeartbeatLost, c.StaleFor, c.ClockSkew, c.StoreSlow = 25*time.Second, 2*time.Minute, 5*time.Second, 500*time.Millisecond
 	c.ExitUnacted, c.FreshnessSLO, c.RunbookURL = 5*time.Minute, 99.9, "docs/runbooks"
 	return c

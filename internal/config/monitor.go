@@ -30,7 +30,6 @@ type Monitoring struct {
 	PublisherTargets []string
 	ScrapeInterval   time.Duration
 	ScrapeHTTPFile   string
-	TimeScale        int // divides all intervals
 	RuleFiles        []string
 	Retention        time.Duration
 	RetentionMB      int
@@ -58,7 +57,11 @@ func (n Notifications) Any() bool {
 		n.WebhookURL.Reveal() != "" || n.WebhookURLFile != "" || n.WatchdogURL.Reveal() != "" || n.WatchdogURLFile != ""
 }
 
-var monitoring = []Role{Up, Monitor}
+var (
+	monitoring = []Role{Up, Monitor}
+	// asked are the roles that know where Prometheus and Alertmanager are.
+	asked = []Role{Up, Monitor, Proof}
+)
 
 func monitorSettings() []Setting {
 	m := func(d *draft) *Monitoring { return &d.Monitor }
@@ -93,19 +96,19 @@ func monitorSettings() []Setting {
 			set:         hostNames(func(d *draft) *[]string { return &m(d).AllowedHosts }),
 		},
 		{
-			Env: "MONITOR_TOKEN_FILE", Flag: "monitor-token-file", Arg: "FILE", Roles: monitoring,
+			Env: "MONITOR_TOKEN_FILE", Flag: "monitor-token-file", Arg: "FILE", Roles: asked,
 			DefaultText: "monitor/token in the data folder",
 			Usage:       "file with the token that silencing and every other change needs; made where it is missing",
 			set:         func(d *draft, text string) (err error) { m(d).TokenFile, err = filepath.Abs(text); return err },
 		},
 		{
-			Env: "PROMETHEUS_URL", Flag: "prometheus-url", Arg: "URL", Secret: true, Roles: monitoring,
+			Env: "PROMETHEUS_URL", Flag: "prometheus-url", Arg: "URL", Secret: true, Roles: asked,
 			DefaultText: "embedded",
 			Usage:       "a Prometheus elsewhere that scrapes and evaluates: none is embedded",
 			set:         serverURL(func(d *draft) **url.URL { return &m(d).PrometheusURL }),
 		},
 		{
-			Env: "ALERTMANAGER_URL", Flag: "alertmanager-url", Arg: "URL", Secret: true, Roles: monitoring,
+			Env: "ALERTMANAGER_URL", Flag: "alertmanager-url", Arg: "URL", Secret: true, Roles: asked,
 			DefaultText: "embedded",
 			Usage:       "an Alertmanager elsewhere that is told of alerts: none is embedded",
 			set:         serverURL(func(d *draft) **url.URL { return &m(d).AlertmanagerURL }),
@@ -128,12 +131,12 @@ func monitorSettings() []Setting {
 			set:         serverURL(func(d *draft) **url.URL { return &m(d).AlertmanagerExternalURL }),
 		},
 		{
-			Env: "MONITOR_EXPORTER_TARGETS", Flag: "exporter-targets", Arg: "LIST", Default: "127.0.0.1:8042", Roles: []Role{Monitor},
+			Env: "MONITOR_EXPORTER_TARGETS", Flag: "exporter-targets", Arg: "LIST", Default: "127.0.0.1:8042", Roles: []Role{Monitor, Proof},
 			Usage: "exporters to scrape, as HOST:PORT or https://HOST:PORT, separated by commas",
 			set:   targets(func(d *draft) *[]string { return &m(d).ExporterTargets }),
 		},
 		{
-			Env: "MONITOR_PUBLISHER_TARGETS", Flag: "publisher-targets", Arg: "LIST", Default: "127.0.0.1:8041", Roles: []Role{Monitor},
+			Env: "MONITOR_PUBLISHER_TARGETS", Flag: "publisher-targets", Arg: "LIST", Default: "127.0.0.1:8041", Roles: []Role{Monitor, Proof},
 			Usage: "publishers to scrape, in the same form",
 			set:   targets(func(d *draft) *[]string { return &m(d).PublisherTargets }),
 		},
@@ -146,11 +149,6 @@ func monitorSettings() []Setting {
 			Env: "MONITOR_SCRAPE_HTTP_CONFIG_FILE", Flag: "scrape-http-config", Arg: "FILE", Roles: monitoring,
 			Usage: "TLS and credentials for the targets, as in amtool's --http.config.file",
 			set:   file(func(d *draft) *string { return &m(d).ScrapeHTTPFile }),
-		},
-		{
-			Env: "MONITOR_TIME_SCALE", Flag: "time-scale", Arg: "N", Default: "1", Roles: monitoring,
-			Usage: "drills only: divide every interval and wait of scraping, rules and notifications by 1 to 5; the times of the publisher stay as they are",
-			set:   integer(func(d *draft) *int { return &m(d).TimeScale }, 1, 5),
 		},
 		{
 			Env: "MONITOR_RULE_FILES", Flag: "rule-files", Arg: "LIST", Roles: monitoring,
@@ -329,7 +327,7 @@ func (l *loader) combineMonitor() {
 	if m.AlertmanagerURL != nil && l.role == Up && n.Any() {
 		l.note("ALERTMANAGER_URL", "the NOTIFY_ settings are not used: the Alertmanager elsewhere says who is told")
 	}
-	if m.TimeScale != 1 {
+	if l.draft.TimeScale != 1 {
 		l.note("MONITOR_TIME_SCALE", "every interval and threshold of monitoring is divided: for drills, not for operation")
 	}
 	if ip := net.ParseIP(m.ListenHost); m.ListenHost != "localhost" && (ip == nil || !ip.IsLoopback()) {

@@ -24,6 +24,7 @@ const (
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
 	GroupAlerts  Group = "Alerts and dashboards"
+	GroupProof   Group = "Proving"
 	GroupDrill   Group = "Drills"
 	GroupApply   Group = "Apply"
 )
@@ -72,22 +73,22 @@ type draft struct {
 
 var (
 	logging  = []Role{Up, Publish, Export, Top, Watch, Monitor}
-	everyone = []Role{Up, Publish, Export, Top, Watch} // who speaks to Redis
+	everyone = []Role{Up, Publish, Export, Top, Watch, Proof} // who speaks to Redis
 	all      = []Role{Up, Publish, Export}
 	engine   = []Role{Up, Publish}
 	exporter = []Role{Up, Export}
 	serving  = []Role{Up, Publish, Export, Monitor}
 	lasting  = []Role{Up, Publish, Monitor}
 	// timed are the roles that need to know how often the publisher beats and publishes: its own, and the rules about it.
-	timed = []Role{Up, Publish, Monitor, Rules}
+	timed = []Role{Up, Publish, Monitor, Rules, Proof}
 	// alerting are the roles that make alert rules.
-	alerting = []Role{Up, Monitor, Rules}
+	alerting = []Role{Up, Monitor, Rules, Proof}
 )
 
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
-		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), drillSettings(), applySettings())
+		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), proofSettings(), drillSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -438,8 +439,8 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Drill},
-			Usage: "print JSON, one object on a line: of every symbol once, of every event or of every fault",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Proof, Drill},
+			Usage: "print JSON: an object on a line of every symbol once, of every event or of every fault; of a proof the whole pack",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}
@@ -450,7 +451,7 @@ func alertSettings() []Setting {
 	generated := []Role{Rules, Dashboards}
 	rows := []Setting{
 		{
-			Flag: "out", Arg: "DIR", Roles: generated,
+			Flag: "out", Arg: "DIR", Roles: append(generated, Proof),
 			DefaultText: "standard output",
 			Usage:       "write the files into this folder",
 			set:         directory(func(d *draft) *string { return &d.OutDir }),
@@ -459,6 +460,11 @@ func alertSettings() []Setting {
 			Flag: "check", Default: "false", Roles: generated,
 			Usage: "write nothing; fail where the files in the folder are not what would be written",
 			set:   boolean(func(d *draft) *bool { return &d.Check }),
+		},
+		{
+			Flag: "inhibitions", Default: "false", Roles: []Role{Rules},
+			Usage: "the inhibit_rules for alertmanager.yml in place of the rules: which alert silences which",
+			set:   boolean(func(d *draft) *bool { return &d.Inhibitions }),
 		},
 		{
 			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: alerting,
@@ -485,6 +491,11 @@ func alertSettings() []Setting {
 			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: alerting,
 			Usage: "how long a position may stay open after the advice turned to a full close",
 			set:   seconds(func(d *draft) *time.Duration { return &d.ExitUnacted }, 10, 86400),
+		},
+		{
+			Env: "ALERT_RESEND_DELAY_SEC", Flag: "alert-resend-delay-sec", Arg: "SECONDS", Default: "10", Roles: alerting,
+			Usage: "how often Prometheus sends a firing alert again: start one of your own with --rules.alert.resend-delay of as much. Four times as long the watchdog is told on after its death",
+			set:   seconds(func(d *draft) *time.Duration { return &d.ResendDelay }, 1, 300),
 		},
 		{
 			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: alerting,

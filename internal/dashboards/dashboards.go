@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/common"
@@ -16,15 +15,6 @@ import (
 	"quantumharvest/internal/rules"
 )
 
-// Query is one question of a panel.
-type Query struct {
-	Dashboard, Panel string
-	// Expr is PromQL; $symbol stands for the symbols chosen, as a regular expression.
-	Expr string
-	// PerSymbol tells that there is an answer for every open symbol.
-	PerSymbol bool
-}
-
 // board is one dashboard.
 type board struct {
 	uid                      rules.Dashboard
@@ -33,19 +23,6 @@ type board struct {
 }
 
 func boards() []board { return []board{control(), freshness()} }
-
-// Queries are all questions of all panels.
-func Queries() []Query {
-	var all []Query
-	for _, b := range boards() {
-		for _, p := range b.panels {
-			for _, q := range p.queries {
-				all = append(all, Query{b.title, p.title, q.expr, strings.Contains(q.expr, "by (symbol)")})
-			}
-		}
-	}
-	return all
-}
 
 // Files makes the dashboards, by file name. Links lead to the runbooks below runbookURL.
 func Files(runbookURL string) (map[string][]byte, error) {
@@ -64,6 +41,7 @@ var datasource = common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.To
 
 func (b board) json(runbookURL string) ([]byte, error) {
 	all := dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}}
+	//lint:ignore SA1019 the newer schema is read by the newest Grafana only; this one by every Grafana since 8
 	d := dashboard.NewDashboardBuilder(b.title).
 		Uid(string(b.uid)).Description(b.description).Tags([]string{"quantum-harvest"}).
 		Timezone("browser").Refresh("10s").Time("now-1h", "now").Tooltip(dashboard.DashboardCursorSyncCrosshair).

@@ -96,7 +96,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		fenced:          gauge("quantum_harvest_fenced_positions", "Open positions that another publisher holds."),
 		refusedAt: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "quantum_harvest_symbol_refused_timestamp_seconds",
-			Help: "When an input was last refused, by symbol and reason. A fault that stands is refused again every 20 s.",
+			Help: "When an input was last refused, by symbol and reason. A fault that stands is refused again every 4 s.",
 		}, []string{"symbol", "reason"}),
 		refusedNow: gauge("quantum_harvest_refused_positions", "Positions whose record is there and refused, and that are not open: nobody advises them."),
 		refused:    make(map[position.Symbol]bool),

@@ -35,7 +35,7 @@ func (s *redisSymbol) decodeElement(e candleElements, i int) (storedCandle, flaw
 func (m *RedisMarket) follow(s *redisSymbol, e candleElements, size int64, now time.Time, sink Sink) candleVerdict {
 	c := &s.candles
 	// What stands wrong in the window is looked at again once in a while: it may have moved out.
-	if len(c.tail) == 0 || len(e.raw) == 0 || m.defects.stands(c.key) && now.Sub(c.readAt) >= defectRepeat {
+	if len(c.tail) == 0 || len(e.raw) == 0 || m.defects.due(c.key, c.readAt, now) {
 		return candlesUncertain
 	}
 	elements, verdict := s.newestElements(e, now)

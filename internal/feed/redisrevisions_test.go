@@ -186,7 +186,7 @@ func TestRedisWindowDepthIsBounded(t *testing.T) {
 		b.now = candleStart.Add(3 * time.Minute)
 		var all []Event
 		for range 10 {
-			all = append(all, b.poll(time.Second)...)
+			all = append(all, b.poll(time.Second/5)...)
 		}
 		if got := strings.Join(brief(all), "; "); got != "refused "+key+" element unreadable_value; history BTCUSDT 2 3 @180" {
 			t.Error(got)

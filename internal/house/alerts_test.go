@@ -1,6 +1,7 @@
 package house
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,15 +9,16 @@ import (
 	"strings"
 	"testing"
 
-	"quantumharvest/internal/dashboards"
 	"quantumharvest/internal/rules"
 )
 
 const runbooks = "docs/runbooks"
 
-// leaseMetrics are named by the wire contract of the lease.
-var leaseMetrics = []string{
-	"lease_shards", "lease_held", "lease_valid_until_timestamp_seconds", "lease_fence", "lease_info", "publishers", "leases_held", "lease_events_total",
+func alertNames() (names []string) {
+	for _, a := range rules.Alerts() {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 // exported tells whether a metric is one of ours, from the literals of the code that measures.
@@ -30,7 +32,7 @@ func exported(t *testing.T) func(name string) bool {
 				continue
 			}
 			short := strings.TrimPrefix(base, "quantum_harvest_")
-			if said[base] || said[short] || said[strings.TrimPrefix(short, "feed_")] || slices.Contains(leaseMetrics, short) {
+			if said[base] || said[short] || said[strings.TrimPrefix(short, "feed_")] {
 				return true
 			}
 		}
@@ -38,37 +40,57 @@ func exported(t *testing.T) func(name string) bool {
 	}
 }
 
-// prometheusMetrics are those of Prometheus itself that rules and dashboards may ask for. A test of internal/app looks
-// them up in a running one.
-var prometheusMetrics = []string{"up", "ALERTS"}
+// asked is one question to Prometheus, and who asks it.
+type asked struct{ where, expr string }
 
-// An expression that asks for a metric nobody exports is silent for ever.
-func TestRulesAndDashboardsAskForMetricsThatExist(t *testing.T) {
-	isOurs := exported(t)
-	recorded := map[string]bool{}
-	type asked struct{ where, expr string }
-	var all []asked
+// expressions are those of all rules and of all panels.
+func expressions(t *testing.T) (all []asked) {
+	t.Helper()
 	for _, r := range rules.Recordings() {
-		recorded[r.Record] = true
 		all = append(all, asked{r.Record, r.Expr})
 	}
 	for _, a := range rules.Alerts() {
 		all = append(all, asked{a.Name, a.Expr})
 	}
-	for _, q := range dashboards.Queries() {
-		all = append(all, asked{q.Dashboard + ", " + q.Panel, q.Expr})
+	files(t, func(path string, text []byte) {
+		if !strings.HasPrefix(path, "deploy/dashboards/") {
+			return
+		}
+		var d struct {
+			Panels []struct {
+				Title   string
+				Targets []struct{ Expr string }
+			}
+		}
+		if err := json.Unmarshal(text, &d); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		for _, p := range d.Panels {
+			for _, q := range p.Targets {
+				all = append(all, asked{path + ", " + p.Title, q.Expr})
+			}
+		}
+	}, ".json")
+	return all
+}
+
+// An expression that asks for a metric nobody exports is silent for ever. Those of Prometheus itself are looked up in a
+// running one, by a test of internal/app.
+func TestRulesAndDashboardsAskForMetricsThatExist(t *testing.T) {
+	isOurs := exported(t)
+	recorded := map[string]bool{}
+	for _, r := range rules.Recordings() {
+		recorded[r.Record] = true
 	}
 	quoted := regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 	name := regexp.MustCompile(`[a-zA-Z_][a-zA-Z0-9_]*(?::[a-zA-Z0-9_:]+)?`)
-	for _, a := range all {
+	for _, a := range expressions(t) {
 		for _, n := range name.FindAllString(quoted.ReplaceAllString(a.expr, ""), -1) {
 			switch {
 			case strings.HasPrefix(n, "quantum_harvest_") && !isOurs(n):
 				t.Errorf("%s asks for %s, which nobody exports", a.where, n)
 			case strings.Contains(n, ":") && !recorded[n]:
 				t.Errorf("%s asks for %s, which nobody records", a.where, n)
-			case strings.HasPrefix(n, "ALERTS") && !slices.Contains(prometheusMetrics, n):
-				t.Errorf("%s asks for %s", a.where, n)
 			}
 		}
 	}
@@ -76,7 +98,7 @@ func TestRulesAndDashboardsAskForMetricsThatExist(t *testing.T) {
 
 // Every alert leads to one runbook, which has the same parts as the others.
 func TestRunbooks(t *testing.T) {
-	names := rules.Names()
+	names := alertNames()
 	for _, name := range names {
 		text, err := os.ReadFile(filepath.Join(root, runbooks, name+".md"))
 		if err != nil {
@@ -107,7 +129,7 @@ func TestRunbooks(t *testing.T) {
 // Names of alerts in documents are names of alerts.
 func TestAlertsInDocumentsExist(t *testing.T) {
 	alert := regexp.MustCompile(`\bQuantum(?:Harvest|Exit)[A-Z]\w+`)
-	names := rules.Names()
+	names := alertNames()
 	documents(t, func(where, _, line string) {
 		for _, name := range alert.FindAllString(line, -1) {
 			if !slices.Contains(names, name) {

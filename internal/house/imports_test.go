@@ -61,15 +61,22 @@ var may = []struct {
 		[]string{"internal/rules", "internal/store"},
 		"a drill looks at a system of processes from outside: it knows the rules that must see a fault and the fields of a proposal",
 	},
+	{
+		"internal/proof",
+		[]string{"internal/golden", "internal/position", "internal/rules", "internal/store"},
+		"a proof believes no part alone: it reads Redis through the store, and everything else as anybody can",
+	},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
 	{"internal/config/gendocs", []string{"internal/config"}, "it only writes down the table of settings"},
 	{"internal/buildinfo", nil, "the identity of a build depends on nothing"},
-	{"internal/golden", []string{"kernel"}, "golden cases go through the kernel and nothing else"},
+	{"internal/golden", []string{"internal/golden/vector", "kernel"}, "golden cases go through the kernel and nothing else"},
+	{"internal/golden/pack", nil, "it only packs files"},
+	{"internal/golden/vector", nil, "vectors are files and numbers: what is compared with them comes from elsewhere"},
 	{"internal/app", []string{
 		"internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
-		"internal/feed", "internal/feed/binance", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
-		"internal/position", "internal/rules", "internal/store", "internal/top", "internal/watch", "kernel",
+		"internal/feed", "internal/feed/binance", "internal/golden", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
+		"internal/position", "internal/proof", "internal/rules", "internal/store", "internal/top", "internal/watch", "kernel", "testdata/vectors",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
 	{
 		"cmd/harvest",
@@ -157,7 +164,7 @@ func TestImportsOfLibraries(t *testing.T) {
 		{
 			"net/http",
 			[]string{
-				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance", "internal/drill",
+				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance", "internal/drill", "internal/proof",
 				"internal/monitor", "internal/monitor/alert", "internal/monitor/prom",
 			},
 			"only what serves pages, or asks others for theirs, speaks HTTP",

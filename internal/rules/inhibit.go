@@ -141,3 +141,18 @@ func matcher(names []string) string {
 	}
 	return `alertname=~"` + strings.Join(names, "|") + `"`
 }
+
+// RenderInhibitions makes the part inhibit_rules of a configuration of Alertmanager.
+func RenderInhibitions() []byte {
+	var b strings.Builder
+	b.WriteString("# Part of alertmanager.yml: one cause pages once. Made by 'harvest rules --inhibitions'.\ninhibit_rules:\n")
+	for _, in := range Inhibitions() {
+		b.WriteString("  # " + in.Reason + "\n")
+		b.WriteString("  - source_matchers: [" + quote(in.SourceMatch) + "]\n")
+		b.WriteString("    target_matchers: [" + quote(in.TargetMatch) + "]\n")
+		if len(in.Equal) > 0 {
+			b.WriteString("    equal: [" + strings.Join(in.Equal, ", ") + "]\n")
+		}
+	}
+	return []byte(b.String())
+}

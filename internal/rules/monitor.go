@@ -3,6 +3,9 @@ package rules
 // Watchdog is the name of the alert that always fires.
 const Watchdog = "Watchdog"
 
+// ProofTest is the name of the alert that a proof sends to see whether alerts arrive. No rule makes it.
+const ProofTest = "QuantumProofTest"
+
 // monitorAlerts watch the watcher, as far as it can be seen from inside, and keep saying that it lives. They need
 // Prometheus to scrape itself, as its default configuration does.
 func monitorAlerts() []Alert {

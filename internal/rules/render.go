@@ -5,8 +5,11 @@ import (
 	"strings"
 )
 
-// FileName is the name of the rule file.
-const FileName = "quantum_harvest.yml"
+// FileName is the name of the rule file, InhibitFileName that of the inhibitions.
+const (
+	FileName        = "quantum_harvest.yml"
+	InhibitFileName = "inhibit_rules.yml"
+)
 
 // JobExporter and JobPublisher are the job names that the rules look for.
 const (

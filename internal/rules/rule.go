@@ -78,15 +78,6 @@ func inGroup(g Group, alerts []Alert) []Alert {
 	return alerts
 }
 
-// Names are the names of all alerts, in the order of the rule file.
-func Names() []string {
-	var names []string
-	for _, a := range Alerts() {
-		names = append(names, a.Name)
-	}
-	return names
-}
-
 // Recordings is the table of all recording rules, in the order of the rule file: in each group before its alerts.
 func Recordings() []Recording { return append(viewRecordings(), freshnessRecordings()...) }
 

@@ -41,7 +41,7 @@ func Defaults() Thresholds {
 		Interval: 10 * time.Second, Heartbeat: time.Second,
 		StaleFor: 2 * time.Minute, Lost: 25 * time.Second, MarketStale: 2 * time.Minute, PositionAge: 30 * time.Second,
 		PublishAge: time.Minute, Skew: 5 * time.Second, RoundTrip: 500 * time.Millisecond, ExitUnacted: 5 * time.Minute,
-		ResendDelay: time.Minute, FreshnessSLO: 0.999,
+		ResendDelay: 10 * time.Second, FreshnessSLO: 0.999,
 		RunbookURL: "docs/runbooks",
 	}
 }
@@ -52,8 +52,16 @@ func (t Thresholds) Validate() error {
 		name string
 		d    time.Duration
 	}{
-		{"Interval", t.Interval}, {"Heartbeat", t.Heartbeat}, {"StaleFor", t.StaleFor}, {"Lost", t.Lost}, {"MarketStale", t.MarketStale},
-		{"PositionAge", t.PositionAge}, {"Skew", t.Skew}, {"RoundTrip", t.RoundTrip}, {"ExitUnacted", t.ExitUnacted}, {"ResendDelay", t.ResendDelay},
+		{"Interval", t.Interval},
+		{"Heartbeat", t.Heartbeat},
+		{"StaleFor", t.StaleFor},
+		{"Lost", t.Lost},
+		{"MarketStale", t.MarketStale},
+		{"PositionAge", t.PositionAge},
+		{"Skew", t.Skew},
+		{"RoundTrip", t.RoundTrip},
+		{"ExitUnacted", t.ExitUnacted},
+		{"ResendDelay", t.ResendDelay},
 	}
 	for _, p := range positive {
 		if p.d <= 0 {
@@ -122,7 +130,7 @@ func (t Thresholds) durations() map[string]time.Duration {
 		"unacted":   t.ExitUnacted,
 		"attention": max(t.times(time.Hour), 2*t.ExitUnacted),
 		"hour":      t.times(time.Hour),
-		"resend":    t.ResendDelay + 5*half,
+		"resend":    t.ResendDelay + 7*half, // it sends at the first evaluation after the delay; bridges one missed scrape
 
 		"w5m": t.times(5 * time.Minute), "w30m": t.times(30 * time.Minute), "w1h": t.times(time.Hour), "w2h": t.times(2 * time.Hour),
 		"w6h": t.times(6 * time.Hour), "w1d": t.times(24 * time.Hour), "w3d": t.times(72 * time.Hour),

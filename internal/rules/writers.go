@@ -15,7 +15,7 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 			Faults:      []int{17, 18},
 		},
 		{
-			Name: "QuantumHarvestStandbyDown", Severity: Warning, For: "one",
+			Name: "QuantumHarvestStandbyDown", Severity: Warning, For: "interval2",
 			Expr:        `up{job="quantum-harvest-publisher"} == 0 and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
 			Summary:     "The publisher at {{ $labels.instance }} does not answer, another does",
 			Description: "One of several publishers is down. Advice goes on, but there may be nobody left to take over.",
@@ -26,11 +26,11 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 		{
 			Name: "QuantumHarvestTwoWriters", Severity: Critical, KeepFiringFor: "interval",
 			Expr: `max by (job, instance) (
-  changes(quantum_harvest_audit_mismatches_total[$recent]) >= 2
+  changes(quantum_harvest_audit_mismatches_total[$three]) >= 2
   or
-  (changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$recent]) > 0)
+  (changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$three]) > 0)
 )
-or max by (symbol) (resets(quantum_harvest_fence[$recent]) > 0)`,
+or max by (symbol) (resets(quantum_harvest_fence[$three]) > 0)`,
 			Summary:     "Somebody else writes the proposals",
 			Description: "Proposals are found changed by somebody else again and again, or a fence went back: two writers share the prefix, one of which knows no lease, and readers see two answers.",
 			FirstStep:   "redis-cli CLIENT LIST shows who is connected; stop the earlier publisher.",
@@ -58,14 +58,13 @@ or max by (symbol) (resets(quantum_harvest_fence[$recent]) > 0)`,
 		},
 		{
 			Name: "QuantumHarvestLeaseRefused", Severity: Warning, For: "interval2",
-			Expr: `max by (job, instance) (changes(quantum_harvest_lease_events_total{event="layout_conflict"}[$recent])) > 0
-or
-max by (job, instance) (changes(quantum_harvest_lease_events_total{event="refused"}[$recent])) > 0
-  and on (job, instance) (quantum_harvest_leases_held == 0)
-  and on () (max(quantum_harvest_publishers) <= 1)`,
-			Summary:     "{{ $labels.instance }} is refused its lease",
-			Description: "The publisher at {{ $labels.instance }} gets no lease although no other living one is known, or it divides the symbols into other shards than the others do.",
-			FirstStep:   "Give all publishers of one prefix the same settings; redis-cli TIME shows whether the clock of Redis jumped.",
+			Expr: `max by (job, instance) (
+  changes(quantum_harvest_lease_events_total{event="layout_conflict"}[$recent]) > 0
+  or changes(quantum_harvest_lease_events_total{event="error"}[$recent]) >= 3
+)`,
+			Summary:     "{{ $labels.instance }} is refused the lease",
+			Description: "The publisher at {{ $labels.instance }} gets no lease: living publishers of the prefix divide the symbols in another way, or Redis does not carry out what keeps the lease.",
+			FirstStep:   "redis-cli HGET quantum:harvest:lease layout, and the log of this publisher, which names both layouts or the error.",
 			Dashboard:   DashboardFreshness,
 		},
 	}

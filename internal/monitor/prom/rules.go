@@ -58,3 +58,12 @@ func (l *loader) Load(name string, ignoreUnknown bool, scheme model.ValidationSc
 
 // Parse reads one expression.
 func (l *loader) Parse(query string) (parser.Expr, error) { return l.parser.ParseExpr(query) }
+
+// Canonical writes a PromQL expression in its one form, as Prometheus shows it.
+func Canonical(expr string) (string, error) {
+	e, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
+	if err != nil {
+		return "", err
+	}
+	return e.String(), nil
+}

@@ -37,6 +37,11 @@ route:
       group_wait: 0s
       group_interval: {{ every "10s" }}
       repeat_interval: {{ every "15s" }}
+    # Somebody is waiting to see whether it arrives.
+    - matchers: ['alertname="{{ .Proof }}"']
+      receiver: {{ .Notice }}
+      group_wait: 0s
+      group_interval: {{ every "10s" }}
     - matchers: ['severity="critical"']
       receiver: {{ .Page }}
       group_wait: {{ every "5s" }}

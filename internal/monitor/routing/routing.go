@@ -102,7 +102,7 @@ func Render(o Options, form Form) []byte {
 	notice := page
 	notice.Name, notice.PagerDuty = Notice, PagerDuty{}
 	d := data{
-		Portable: form == Portable, Steady: rules.Watchdog, Watchdog: Nobody, Page: Log, Notice: Log,
+		Portable: form == Portable, Steady: rules.Watchdog, Proof: rules.ProofTest, Watchdog: Nobody, Page: Log, Notice: Log,
 		Inhibitions: rules.Inhibitions(), PerSymbol: strings.Join(perSymbol, "|"),
 	}
 	if page.anyone() {
@@ -144,6 +144,7 @@ func (r receiver) Steady() bool { return r.Name == DeadMan }
 type data struct {
 	Portable               bool
 	Steady                 string // name of the alert that the dead-man switch waits for
+	Proof                  string // the alert of a proof
 	Page, Notice, Watchdog string // names of receivers
 	PerSymbol              string // regular expression
 	Receivers              []receiver
