@@ -145,7 +145,7 @@ func dial(t testing.TB, addr string) *redis.Client {
 }
 
 // seed puts candles and one position for each symbol into Redis, under the legacy keys.
-func seed(t testing.TB, c *redis.Client, symbols ...position.Symbol) {
+func seed(t testing.TB, c redis.UniversalClient, symbols ...position.Symbol) {
 	t.Helper()
 	ctx := context.Background()
 	pipe := c.Pipeline()
