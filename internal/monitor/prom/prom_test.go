@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	// tick is the interval of scrapes and evaluations in these tests.
 	tick = 400 * time.Millisecond
-	soon = 30 * time.Second
+	soon = time.Minute
 )
 
 // logBuffer is a log that several goroutines write and a test reads.

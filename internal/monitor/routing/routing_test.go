@@ -119,9 +119,9 @@ func TestDebiansAlertmanagerRunsIt(t *testing.T) {
 		{"labels": {"alertname": "QuantumHarvestKillScoreHigh", "severity": "warning", "symbol": "ETHUSDT"}},
 		{"labels": {"alertname": "Other", "severity": "critical"}}]`)
 	for _, name := range []string{"QuantumHarvestStoreDown", "Other"} {
-		hook.Told(20*time.Second, name, func(m monitortest.Message) bool { return slices.Contains(m.Names("firing"), name) })
+		hook.Told(time.Minute, name, func(m monitortest.Message) bool { return slices.Contains(m.Names("firing"), name) })
 	}
-	monitortest.Eventually(t, 20*time.Second, func() error {
+	monitortest.Eventually(t, time.Minute, func() error {
 		if n := len(deadMan.Messages()); n < 3 {
 			return fmt.Errorf("the dead-man switch was told %d times", n)
 		}
