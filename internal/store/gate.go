@@ -27,6 +27,8 @@ func dialCluster(o ClientOptions) *redis.ClusterClient {
 		MaxRetries: node.MaxRetries, DialerRetries: node.DialerRetries, ContextTimeoutEnabled: node.ContextTimeoutEnabled,
 		PipelinePoolSize: node.PipelinePoolSize, Protocol: node.Protocol, DisableIdentity: node.DisableIdentity,
 		MaintNotificationsConfig: node.MaintNotificationsConfig,
+		// Every command of ours is about keys of one slot, so the client need not ask the server what commands are.
+		DisableRoutingPolicies: true,
 	})
 	c.OnNewNode(func(node *redis.Client) { node.AddHook(&gate{cluster: c, node: node}) })
 	return c
@@ -94,6 +96,9 @@ func (g *gate) pass(ctx context.Context, cmds []redis.Cmder, next func(context.C
 	return err
 }
 
+// leastRest is what withRest leaves where a tenth would be less, and where there is twice as much.
+const leastRest = 100 * time.Millisecond
+
 // withRest leaves the caller a tenth of its time. Without that a node that does not answer would use up the deadline, and
 // the client then calls off the whole pipeline, the answers of the other nodes included.
 func withRest(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -101,7 +106,8 @@ func withRest(ctx context.Context) (context.Context, context.CancelFunc) {
 	if !bounded {
 		return ctx, func() {}
 	}
-	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/10))
+	left := time.Until(deadline)
+	return context.WithDeadline(ctx, deadline.Add(-max(left/10, min(leastRest, left/2))))
 }
 
 // answered tells whether an error is a reply of the server.

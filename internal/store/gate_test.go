@@ -19,7 +19,7 @@ import (
 
 // asCluster are the options of a client that looks for its nodes as an operator would.
 func asCluster(c *realserver.RedisCluster) store.ClientOptions {
-	return store.ClientOptions{Cluster: c.Addrs(), ReadTimeout: 4 * time.Second, WriteTimeout: 4 * time.Second}
+	return store.ClientOptions{Cluster: c.Addrs(), ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second}
 }
 
 // perNode finds three symbols for each master whose proposals it keeps, and publishes them all.
