@@ -96,18 +96,14 @@ func (g *gate) pass(ctx context.Context, cmds []redis.Cmder, next func(context.C
 	return err
 }
 
-// leastRest is what withRest leaves where a tenth would be less, and where there is twice as much.
-const leastRest = 100 * time.Millisecond
-
-// withRest leaves the caller a tenth of its time. Without that a node that does not answer would use up the deadline, and
+// withRest leaves the caller a fifth of its time. Without that a node that does not answer would use up the deadline, and
 // the client then calls off the whole pipeline, the answers of the other nodes included.
 func withRest(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, bounded := ctx.Deadline()
 	if !bounded {
 		return ctx, func() {}
 	}
-	left := time.Until(deadline)
-	return context.WithDeadline(ctx, deadline.Add(-max(left/10, min(leastRest, left/2))))
+	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/5))
 }
 
 // answered tells whether an error is a reply of the server.
