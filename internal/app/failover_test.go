@@ -302,6 +302,79 @@ func TestClusterLosesANode(t *testing.T) {
 	d.calm()
 }
 
+// standing waits until no heartbeat has moved for a while.
+func (d *replicatedDesk) standing() {
+	d.t.Helper()
+	last := map[position.Symbol]time.Time{}
+	since := time.Now()
+	eventually(d.t, 30*time.Second, func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, sym := range d.symbols {
+			if at := d.seen[sym].beat; !at.Equal(last[sym]) {
+				last[sym], since = at, time.Now()
+			}
+		}
+		if time.Since(since) < 3*time.Second {
+			return fmt.Errorf("somebody still writes")
+		}
+		return nil
+	})
+}
+
+// Two keys are everybody's. Without the expected set readers see nothing and writers go on; without the lease it is the
+// other way round.
+func TestClusterLosesWhatAllNeed(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{Partial: true})
+	d := openReplicatedDesk(t, store.ClientOptions{Cluster: c.Addrs()}, []string{"--redis-cluster=" + strings.Join(c.Addrs(), ",")}, replicated...)
+	d.calm()
+	keys := store.NewKeys(store.KeysOptions{})
+	expecting, leasing := c.MasterOf("quantum:harvest:expected"), c.MasterOf(keys.Lease())
+	if expecting == leasing {
+		t.Fatal("both lie on one node")
+	}
+	besides := func(node *realserver.RedisServer) (syms []position.Symbol) {
+		for _, sym := range d.symbols {
+			if c.MasterOf(keys.Proposal(sym)) != node {
+				syms = append(syms, sym)
+			}
+		}
+		return syms
+	}
+	up := func(want string) {
+		t.Helper()
+		eventually(t, 20*time.Second, func() error {
+			if _, text := get(t, d.exporter+"/metrics"); !strings.Contains(text, "quantum_harvest_up "+want+"\n") {
+				return fmt.Errorf("up is not %s", want)
+			}
+			return nil
+		})
+	}
+	d.mu.Lock()
+	d.loose = true
+	d.mu.Unlock()
+
+	expecting.Pause()
+	for range 4 {
+		d.beating(time.Now(), besides(expecting)...)
+	}
+	up("0")
+	expecting.Continue()
+	d.beating(time.Now(), d.symbols...)
+	up("1")
+
+	leasing.Pause()
+	d.standing()
+	up("1")
+	leasing.Continue()
+	d.beating(time.Now(), d.symbols...)
+	d.mu.Lock()
+	d.loose = false
+	d.mu.Unlock()
+	d.calm()
+}
+
 // A failover that takes long is seen, and clears: at five times the speed, Redis' own detection of 20 s stands for 100.
 func TestAnAlertSeesAFailover(t *testing.T) {
 	if os.Getenv("HARVEST_LONG") == "" {

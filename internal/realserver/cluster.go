@@ -52,8 +52,9 @@ func Cluster(t testing.TB, o ClusterOptions) *RedisCluster {
 		r.flags = append(r.flags,
 			"--cluster-config-file", filepath.Join(r.dir, "nodes.conf"), "--cluster-require-full-coverage", coverage,
 			"--cluster-node-timeout", strconv.FormatInt(o.NodeTimeout.Milliseconds(), 10),
-			// A replica takes over however old its data is, and follows without waiting for others to join.
-			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0")
+			// A replica takes over however old its data is, and follows without waiting for others to join. It is told of
+			// once its master has sent it something, if only a ping.
+			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 		r.launch()
 		// An epoch for each master from the start: there is nothing to settle later on.
 		r.must("CLUSTER", "SET-CONFIG-EPOCH", i+1)

@@ -10,6 +10,7 @@ import (
 )
 
 func TestContractOnRedisServer(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Server {
 		r := realserver.Redis(t)
 		return storetest.Server{Client: store.ClientOptions{Addr: r.Addr()}, Restart: r.Restart}
@@ -17,6 +18,7 @@ func TestContractOnRedisServer(t *testing.T) {
 }
 
 func TestContractOnEmbedded(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Server {
 		start := func(addr string) *embedded.Server {
 			s, err := embedded.Start(embedded.Options{Addr: addr})

@@ -27,6 +27,8 @@ func dialCluster(o ClientOptions) *redis.ClusterClient {
 		MaxRetries: node.MaxRetries, DialerRetries: node.DialerRetries, ContextTimeoutEnabled: node.ContextTimeoutEnabled,
 		PipelinePoolSize: node.PipelinePoolSize, Protocol: node.Protocol, DisableIdentity: node.DisableIdentity,
 		MaintNotificationsConfig: node.MaintNotificationsConfig,
+		// Every command of ours is about keys of one slot, so the client need not ask the server what commands are.
+		DisableRoutingPolicies: true,
 	})
 	c.OnNewNode(func(node *redis.Client) { node.AddHook(&gate{cluster: c, node: node}) })
 	return c
@@ -94,14 +96,14 @@ func (g *gate) pass(ctx context.Context, cmds []redis.Cmder, next func(context.C
 	return err
 }
 
-// withRest leaves the caller a tenth of its time. Without that a node that does not answer would use up the deadline, and
+// withRest leaves the caller a fifth of its time. Without that a node that does not answer would use up the deadline, and
 // the client then calls off the whole pipeline, the answers of the other nodes included.
 func withRest(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, bounded := ctx.Deadline()
 	if !bounded {
 		return ctx, func() {}
 	}
-	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/10))
+	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/5))
 }
 
 // answered tells whether an error is a reply of the server.

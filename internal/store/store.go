@@ -7,7 +7,8 @@
 // not confirm.
 //
 // The Redis user needs the commands EVALSHA, SCRIPT LOAD, HGETALL, HMGET, HGET, HSET, HDEL, DEL, EXISTS, PEXPIRE, SADD,
-// SREM, SMEMBERS, XADD and TIME on the keys of the contract.
+// SREM, SMEMBERS, XADD and TIME on the keys of the contract; behind Sentinels ROLE, in a Cluster CLUSTER SLOTS and the
+// records that lie beside the hashes, whose keys begin with the prefix of the proposals in braces.
 package store
 
 import (
