@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"quantumharvest/internal/golden"
-	"quantumharvest/internal/golden/goldentest"
+	"quantumharvest/internal/golden/vector"
 )
 
 // vectorFiles are the files of testdata/vectors with the number of their cases that are strict.
@@ -31,7 +31,7 @@ type result struct {
 	Error  *struct{ Field, Reason string }
 }
 
-func evalCase(t *testing.T, kind golden.Kind, c goldentest.Case) result {
+func evalCase(t *testing.T, kind golden.Kind, c vector.Case) result {
 	t.Helper()
 	var r result
 	line, refused := golden.Eval(kind, c.Raw)
@@ -44,9 +44,9 @@ func evalCase(t *testing.T, kind golden.Kind, c goldentest.Case) result {
 	return r
 }
 
-func loadVectors(t *testing.T, file string) goldentest.File {
+func loadVectors(t *testing.T, file string) vector.File {
 	t.Helper()
-	f, err := goldentest.Load(filepath.Join("..", "testdata", "vectors", file))
+	f, err := vector.Load(filepath.Join("..", "testdata", "vectors", file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestStrictVectors(t *testing.T) {
 					t.Errorf("%s %v: refused: %+v", c.ID, c.Tags, *r.Error)
 					continue
 				}
-				diffs, err := goldentest.Compare(c.Expected, r.Output, f.Tolerance)
+				diffs, err := vector.Compare(c.Expected, r.Output, f.Tolerance)
 				if err != nil {
 					t.Fatalf("%s: %v", c.ID, err)
 				}
@@ -120,7 +120,7 @@ func TestNonStrictVectors(t *testing.T) {
 				got[c.ID] = r.Error.Field
 				continue
 			}
-			diffs, err := goldentest.Compare(c.Expected, r.Output, f.Tolerance)
+			diffs, err := vector.Compare(c.Expected, r.Output, f.Tolerance)
 			if err != nil {
 				t.Fatalf("%s: %v", c.ID, err)
 			}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"quantumharvest/internal/golden/goldentest"
+	"quantumharvest/internal/golden/vector"
 	"quantumharvest/kernel"
 )
 
@@ -70,7 +70,7 @@ func TestDetailIntermediates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		diffs, err := goldentest.Compare(in.Intermediate, got, f.Tolerance)
+		diffs, err := vector.Compare(in.Intermediate, got, f.Tolerance)
 		if err != nil {
 			t.Fatal(c.ID, err)
 		}

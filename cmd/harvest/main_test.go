@@ -14,7 +14,7 @@ import (
 
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/golden"
-	"quantumharvest/internal/golden/goldentest"
+	"quantumharvest/internal/golden/vector"
 )
 
 func TestMain(m *testing.M) {
@@ -45,7 +45,7 @@ func TestEvalVectors(t *testing.T) {
 	}
 	for _, kind := range golden.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			file, err := goldentest.Load(filepath.Join("..", "..", "testdata", "vectors", files[kind]))
+			file, err := vector.Load(filepath.Join("..", "..", "testdata", "vectors", files[kind]))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +91,7 @@ func TestEvalVectors(t *testing.T) {
 					t.Errorf("%s: refused: %+v", c.ID, *answer.Error)
 					continue
 				}
-				diffs, err := goldentest.Compare(c.Expected, answer.Output, file.Tolerance)
+				diffs, err := vector.Compare(c.Expected, answer.Output, file.Tolerance)
 				if err != nil || len(diffs) > 0 {
 					t.Errorf("%s: %v %v", c.ID, err, diffs)
 				}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"quantumharvest/internal/drill"
+	"quantumharvest/internal/monitor/routing"
 	"quantumharvest/internal/rules"
 )
 
@@ -23,11 +24,11 @@ func Drill(ctx context.Context, env Env) error {
 		return fmt.Errorf("drill: find this program: %w", err)
 	}
 	if !c.JSON {
-		fmt.Fprintf(env.Out, "Private copies of the system, time scale %d, %d at a time; nothing of yours is touched.\n\n", c.Drill.TimeScale, c.Drill.Parallel)
+		fmt.Fprintf(env.Out, "Private copies of the system, time scale %d, %d at a time; nothing of yours is touched.\n\n", c.TimeScale, c.Drill.Parallel)
 	}
 	report, err := drill.Run(ctx, drill.Options{
 		Parts:     drill.Parts{Harvest: self, HarvestName: "harvest", Rules: rules.Render, Alertmanager: drillRouting},
-		TimeScale: c.Drill.TimeScale, Only: c.Drill.Only, Parallel: c.Drill.Parallel,
+		TimeScale: c.TimeScale, Only: c.Drill.Only, Parallel: c.Drill.Parallel,
 		Done: func(r drill.Result) { sayResult(env, r) },
 	})
 	if err != nil {
@@ -45,6 +46,13 @@ func Drill(ctx context.Context, env Env) error {
 		return fmt.Errorf("drill: %w: %d of %d rows passed", errDrill, passed, tried)
 	}
 	return nil
+}
+
+// drillRouting is the configuration that we ship, with one receiver and a dead man's switch.
+func drillRouting(alerts, watchdog string, scale int) []byte {
+	return routing.Render(routing.Options{
+		Webhook: routing.Webhook{URL: alerts}, Watchdog: routing.Webhook{URL: watchdog}, TimeScale: scale,
+	}, routing.Portable)
 }
 
 func sayResult(env Env, r drill.Result) {

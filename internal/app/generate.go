@@ -22,7 +22,7 @@ func Rules(_ context.Context, env Env) error {
 	if env.Config.Inhibitions {
 		return generate(env, map[string][]byte{rules.InhibitFileName: rules.RenderInhibitions()})
 	}
-	text, err := rules.Render(thresholds(env.Config).Scale(env.Config.Drill.TimeScale))
+	text, err := rules.Render(thresholds(env.Config).Scale(env.Config.TimeScale))
 	if err != nil {
 		return err
 	}
@@ -41,6 +41,7 @@ func Dashboards(_ context.Context, env Env) error {
 // thresholds are those of the alerts, from the same settings that the publisher runs on.
 func thresholds(c config.Config) rules.Thresholds {
 	t := rules.Defaults()
+	t.Interval = c.Monitor.ScrapeInterval
 	t.Heartbeat, t.Lost, t.StaleFor = c.Heartbeat, c.HeartbeatLost, c.StaleFor
 	t.MarketStale, t.PositionAge, t.PublishAge = c.MarketStale, c.PositionStale, c.MaxPublishAge
 	t.Skew, t.RoundTrip, t.ExitUnacted, t.FreshnessSLO = c.ClockSkew, c.StoreSlow, c.ExitUnacted, c.FreshnessSLO/100

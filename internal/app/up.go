@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -54,6 +55,14 @@ func Up(ctx context.Context, env Env) error {
 	if err != nil {
 		return err
 	}
-	banner(env, emb, role, exp)
-	return role.run(ctx, env, exp, live)
+	mon, err := upMonitor(env, role, exp)
+	if err != nil {
+		return errors.Join(err, exp.Close())
+	}
+	banner(env, emb, role, exp, mon)
+	if live != nil {
+		live.monitor = mon
+		live.take()
+	}
+	return monitored(ctx, env, mon, func(ctx context.Context) error { return role.run(ctx, env, exp, live) })
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
+	"quantumharvest/internal/monitor"
 	"quantumharvest/internal/top"
 )
 
@@ -17,6 +18,7 @@ type view struct {
 	notices chan string
 	log     io.Writer
 	shown   atomic.Bool
+	monitor *monitor.Monitor // nil: none in this process
 }
 
 // newView returns nil where there is no terminal to show a table on, or plain lines are wanted.
@@ -53,6 +55,20 @@ func (v *view) run(ctx context.Context, env Env, r *publisherRole, metrics strin
 	defer v.shown.Store(false)
 	return top.Run(ctx, top.Options{
 		Reader: r.store, Symbols: env.Config.Symbols, Notices: v.notices, In: env.In, Out: env.Out, Environ: env.Environ,
-		Header: fmt.Sprintf("Quantum Harvest %s  %s  %s/metrics", env.Build.Version, env.Config.Redis, metrics),
+		Header: v.header(env, metrics),
 	})
+}
+
+// header says where everything is.
+func (v *view) header(env Env, metrics string) string {
+	h := fmt.Sprintf("Quantum Harvest %s  %s  %s/metrics", env.Build.Version, env.Config.Redis, metrics)
+	if v.monitor == nil {
+		return h
+	}
+	for _, at := range []string{v.monitor.URL(), v.monitor.AlertmanagerURL()} {
+		if at != "" {
+			h += "  " + at
+		}
+	}
+	return h
 }

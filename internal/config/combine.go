@@ -21,6 +21,16 @@ func (l *loader) combine() {
 	case l.role == Drill:
 		return // nothing of it touches a system of the operator
 	}
+	if l.role == Up || l.role == Monitor {
+		l.combineMonitor()
+	}
+	if l.role == Monitor {
+		l.checkServing()
+		return
+	}
+	if l.role == Proof {
+		l.checkAlerts()
+	}
 	l.combineRedis()
 	l.combineSources()
 	l.combineKeys()
@@ -346,24 +356,28 @@ func (l *loader) checkCadence() {
 	}
 }
 
-// scrapeInterval is how often Prometheus scrapes and evaluates in a deployment of this system (wire contract).
-const scrapeInterval = 10 * time.Second
-
 func (l *loader) checkGenerated() {
 	d := &l.draft
 	if d.Check && d.OutDir == "" && !l.failed["--out"] {
 		l.contradict("there is nothing to compare with; say with --out where the files are", "--check")
 	}
-	if l.role != Rules {
-		return
+	if l.role == Rules {
+		l.checkAlerts()
 	}
-	oldest := 2*scrapeInterval + d.Heartbeat
+}
+
+// checkAlerts settles from which age on a heartbeat counts as lost. At a time scale everything but the heartbeat itself
+// shrinks.
+func (l *loader) checkAlerts() {
+	d := &l.draft
+	scale := time.Duration(max(d.TimeScale, 1))
+	oldest := 2*d.Monitor.ScrapeInterval + scale*d.Heartbeat
 	switch {
 	case d.HeartbeatLost == 0:
-		d.HeartbeatLost = oldest + 4*time.Second
+		d.HeartbeatLost = max(oldest, 2*d.Monitor.ScrapeInterval+d.Heartbeat+4*time.Second)
 	case d.HeartbeatLost < oldest:
-		l.contradict(fmt.Sprintf("a living publisher can look %s old, with a scrape every %s; raise the first", oldest, scrapeInterval),
-			"ALERT_HEARTBEAT_LOST_SEC", "HEARTBEAT_INTERVAL_SEC")
+		l.contradict(fmt.Sprintf("a living publisher can look %s old; raise the first, or lower one of the others", oldest),
+			"ALERT_HEARTBEAT_LOST_SEC", "HEARTBEAT_INTERVAL_SEC", "MONITOR_SCRAPE_INTERVAL_SEC")
 	}
 }
 
@@ -372,15 +386,19 @@ func (l *loader) checkServing() {
 	if l.role.looks() {
 		return // it listens nowhere
 	}
-	ports := []struct {
+	type wanted struct {
 		env  string
 		port int
-	}{{"METRICS_PORT", d.MetricsPort}, {"PUBLISHER_PORT", d.PublisherPort}}
+	}
+	ports := []wanted{{"METRICS_PORT", d.MetricsPort}, {"PUBLISHER_PORT", d.PublisherPort}}
 	if d.Embedded {
-		ports = append(ports, struct {
-			env  string
-			port int
-		}{"EMBEDDED_REDIS_PORT", d.EmbeddedPort})
+		ports = append(ports, wanted{"EMBEDDED_REDIS_PORT", d.EmbeddedPort})
+	}
+	if d.Monitor.On && d.Monitor.PrometheusURL == nil {
+		ports = append(ports, wanted{"MONITOR_PORT", d.Monitor.Port})
+	}
+	if d.Monitor.On && d.Monitor.AlertmanagerURL == nil {
+		ports = append(ports, wanted{"ALERTMANAGER_PORT", d.Monitor.AlertmanagerPort})
 	}
 	for i, a := range ports {
 		for _, b := range ports[:i] {
@@ -388,6 +406,9 @@ func (l *loader) checkServing() {
 				l.contradict(fmt.Sprintf("both want port %d; give one of them another", a.port), b.env, a.env)
 			}
 		}
+	}
+	if l.role == Monitor {
+		return
 	}
 	if ip := net.ParseIP(d.ListenHost); d.WebConfigFile == "" && d.ListenHost != "localhost" && (ip == nil || !ip.IsLoopback()) && !l.failed["LISTEN_HOST"] {
 		l.note("LISTEN_HOST", "the metrics are open to everyone who reaches "+d.ListenHost+"; WEB_CONFIG_FILE adds TLS and a password")

@@ -28,9 +28,11 @@ const (
 	Export  Role = "export"
 	Top     Role = "top"
 	Watch   Role = "watch"
+	Monitor Role = "monitor"
 	// Rules and Dashboards print what a monitoring system loads.
 	Rules      Role = "rules"
 	Dashboards Role = "dashboards"
+	Proof      Role = "proof"
 	Drill      Role = "drill" // makes faults on a copy of its own
 	Apply      Role = "apply"
 )
@@ -42,7 +44,7 @@ func (r Role) evaluates() bool { return r == Up || r == Publish }
 func (r Role) generates() bool { return r == Rules || r == Dashboards }
 
 // looks tells whether the role only looks at the store.
-func (r Role) looks() bool { return r == Top || r == Watch }
+func (r Role) looks() bool { return r == Top || r == Watch || r == Proof }
 
 // FeedKind is where candles and prices come from. The zero value is none.
 type FeedKind string
@@ -169,6 +171,9 @@ type Config struct {
 	PublisherPort int // 0: any free one
 	WebConfigFile string
 
+	Monitor Monitoring
+	Notify  Notifications
+
 	WatchExec     string   // given to the shell on every event; blank: events are printed
 	WatchOn       []string // of WatchEvents; empty: all
 	WatchInitial  bool
@@ -181,6 +186,7 @@ type Config struct {
 
 	Inhibitions bool // the relations between alerts, not the alerts
 
+	TimeScale     int           // by how much intervals are shorter, 1 to 5
 	HeartbeatLost time.Duration // age at which a heartbeat counts as lost; 0: derived from Heartbeat
 	StaleFor      time.Duration // how long QuantumHarvestMetricsStale waits
 	ClockSkew     time.Duration
@@ -192,6 +198,7 @@ type Config struct {
 	GrafanaURL    string        // without a slash at the end; blank: paths without a host
 
 	Drill DrillSettings
+	Proof ProofSettings
 
 	ClockOffset time.Duration // added to the clock, for drills
 

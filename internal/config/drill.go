@@ -10,18 +10,17 @@ import (
 
 // DrillSettings say which faults are made on a private copy of the system, and how.
 type DrillSettings struct {
-	TimeScale int    // 1 to 5: how much faster than real time
-	Only      []int  // rows of the fault table; empty: all
-	Parallel  int    // copies at a time
-	Report    string // file of the report; blank: none
+	Only     []int  // rows of the fault table; empty: all
+	Parallel int    // copies at a time
+	Report   string // file of the report; blank: none
 }
 
 func drillSettings() []Setting {
 	rows := []Setting{
 		{
-			Flag: "time-scale", Arg: "N", Default: "1", Roles: []Role{Rules, Drill},
-			Usage: "run the copy N times as fast, 1 to 5: intervals, thresholds and bounds shrink together; rules prints the rules of such a copy",
-			set:   integer(func(d *draft) *int { return &d.Drill.TimeScale }, 1, 5),
+			Env: "MONITOR_TIME_SCALE", Flag: "time-scale", Arg: "N", Default: "1", Roles: []Role{Up, Monitor, Rules, Drill},
+			Usage: "for drills: intervals and thresholds of the monitor and its rules are shorter by this factor, 1 to 5",
+			set:   integer(func(d *draft) *int { return &d.TimeScale }, 1, 5),
 		},
 		{
 			Flag: "only", Arg: "LIST", Roles: []Role{Drill},

@@ -50,6 +50,22 @@ func diff(want, got Config) string {
 	return cmp.Diff(want, got, cmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }))
 }
 
+// monitoringDefaults is what up runs beside the desk.
+func monitoringDefaults() Monitoring {
+	return Monitoring{
+		On: true, ListenHost: "127.0.0.1", Port: 9091, AlertmanagerPort: 9093, ScrapeInterval: 10 * time.Second,
+		Retention: 15 * 24 * time.Hour, RetentionMB: 512,
+	}
+}
+
+// withAlerts adds the defaults of the alert rules.
+func withAlerts(c Config) Config {
+	c.TimeScale, c.ResendDelay = 1, 10*time.Second
+	c.HeartbeatLost, c.StaleFor, c.ClockSkew, c.StoreSlow = 25*time.Second, 2*time.Minute, 5*time.Second, 500*time.Millisecond
+	c.ExitUnacted, c.FreshnessSLO, c.RunbookURL = 5*time.Minute, 99.9, "docs/runbooks"
+	return c
+}
+
 func TestDefaults(t *testing.T) {
 	engine := Config{
 		EmbeddedPort: 0,
@@ -67,6 +83,14 @@ func TestDefaults(t *testing.T) {
 	up.Role, up.Embedded, up.EmbeddedPort = Up, true, 6379
 	up.Feed, up.Positions = Feed{Kind: FeedAuto}, Positions{Kind: PositionsDemo}
 	up.PollInterval, up.MetricsPort = 5*time.Second, 8042
+	up.Monitor = monitoringDefaults()
+	up = withAlerts(up)
+
+	monitor := withAlerts(Config{
+		Role: Monitor, Monitor: monitoringDefaults(), LogFormat: LogText,
+		Heartbeat: time.Second, MaxPublishAge: time.Minute, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second,
+	})
+	monitor.Monitor.ExporterTargets, monitor.Monitor.PublisherTargets = []string{"127.0.0.1:8042"}, []string{"127.0.0.1:8041"}
 
 	publish := engine
 	publish.Role = Publish
@@ -79,7 +103,7 @@ func TestDefaults(t *testing.T) {
 		Positions: Positions{Kind: PositionsAuto}, PollInterval: 5 * time.Second,
 		ListenHost: "127.0.0.1", MetricsPort: 8042, LogFormat: LogText,
 	}
-	for _, want := range []Config{up, publish, export} {
+	for _, want := range []Config{up, publish, export, monitor} {
 		t.Run(string(want.Role), func(t *testing.T) {
 			if d := diff(want, mustLoad(t, want.Role, nil)); d != "" {
 				t.Errorf("-want +got\n%s", d)
@@ -127,7 +151,7 @@ func TestLegacyEnvFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{
+	want := withAlerts(Config{
 		Role: Up, Redis: Redis{Network: "tcp", Addr: "localhost:6380", DB: 2}, EmbeddedPort: 6379,
 		Keys: Keys{
 			Prefix: "quantum:", MarketState: "test:ms:", RiskProposal: "test:risk:", Harvest: "test:harvest:",
@@ -139,7 +163,8 @@ func TestLegacyEnvFile(t *testing.T) {
 		FallbackStopPct: 0.03, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second,
 		StateInterval: 30 * time.Second, Shards: 1, LeaseInterval: 2 * time.Second, Window: 400, StreamEnabled: true, PollInterval: 7 * time.Second,
 		ListenHost: "127.0.0.1", MetricsPort: 9042, PublisherPort: 8041, LogLevel: slog.LevelDebug, LogFormat: LogText,
-	}
+		Monitor: monitoringDefaults(),
+	})
 	if d := diff(want, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}

@@ -19,9 +19,12 @@ const (
 	GroupLease   Group = "Several publishers"
 	GroupCadence Group = "Cadence"
 	GroupServe   Group = "Serving metrics"
+	GroupMonitor Group = "Monitoring"
+	GroupNotify  Group = "Notifications"
 	GroupRun     Group = "Running"
 	GroupWatch   Group = "Watching"
 	GroupAlerts  Group = "Alerts and dashboards"
+	GroupProof   Group = "Proving"
 	GroupDrill   Group = "Drills"
 	GroupApply   Group = "Apply"
 )
@@ -69,18 +72,23 @@ type draft struct {
 }
 
 var (
-	everyone = []Role{Up, Publish, Export, Top, Watch}
+	logging  = []Role{Up, Publish, Export, Top, Watch, Monitor}
+	everyone = []Role{Up, Publish, Export, Top, Watch, Proof} // who speaks to Redis
 	all      = []Role{Up, Publish, Export}
 	engine   = []Role{Up, Publish}
 	exporter = []Role{Up, Export}
+	serving  = []Role{Up, Publish, Export, Monitor}
+	lasting  = []Role{Up, Publish, Monitor}
 	// timed are the roles that need to know how often the publisher beats and publishes: its own, and the rules about it.
-	timed = []Role{Up, Publish, Rules}
+	timed = []Role{Up, Publish, Monitor, Rules, Proof}
+	// alerting are the roles that make alert rules.
+	alerting = []Role{Up, Monitor, Rules, Proof}
 )
 
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
-		runSettings(), watchSettings(), alertSettings(), drillSettings(), applySettings())
+		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), proofSettings(), drillSettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -350,7 +358,7 @@ func serveSettings() []Setting {
 			set:   seconds(func(d *draft) *time.Duration { return &d.PollInterval }, 0, 3600),
 		},
 		{
-			Env: "WEB_CONFIG_FILE", Flag: "web-config-file", Arg: "FILE", Roles: all,
+			Env: "WEB_CONFIG_FILE", Flag: "web-config-file", Arg: "FILE", Roles: serving,
 			Usage: "TLS and authentication of the metric endpoints, in the format of Prometheus' exporters",
 			set:   file(func(d *draft) *string { return &d.WebConfigFile }),
 		},
@@ -361,7 +369,7 @@ func serveSettings() []Setting {
 func runSettings() []Setting {
 	rows := []Setting{
 		{
-			Env: "HARVEST_FOR", Flag: "for", Arg: "DURATION", Default: "0", Roles: engine,
+			Env: "HARVEST_FOR", Flag: "for", Arg: "DURATION", Default: "0", Roles: lasting,
 			Usage: "stop after this time, for example 30s or 5m; 0: run until stopped",
 			set:   duration(func(d *draft) *time.Duration { return &d.For }),
 		},
@@ -371,9 +379,9 @@ func runSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Once }),
 		},
 		{
-			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: engine,
+			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: lasting,
 			DefaultText: "nothing is kept",
-			Usage:       "folder for what must survive a restart of the embedded Redis",
+			Usage:       "folder for what must survive a restart of the embedded Redis and of the monitor",
 			set:         directory(func(d *draft) *string { return &d.DataDir }),
 		},
 		{
@@ -382,12 +390,12 @@ func runSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Plain }),
 		},
 		{
-			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: everyone, Legacy: true,
+			Env: "LOG_LEVEL", Flag: "log-level", Arg: "LEVEL", Default: "INFO", Roles: logging, Legacy: true,
 			Usage: "DEBUG, INFO, WARNING or ERROR",
 			set:   setLogLevel,
 		},
 		{
-			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: everyone,
+			Env: "LOG_FORMAT", Flag: "log-format", Arg: "FORMAT", Default: "text", Roles: logging,
 			Usage: "text or json",
 			set: func(d *draft, text string) error {
 				var format string
@@ -431,8 +439,8 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Drill},
-			Usage: "print JSON, one object on a line: of every symbol once, of every event or of every fault",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Proof, Drill},
+			Usage: "print JSON: an object on a line of every symbol once, of every event or of every fault; of a proof the whole pack",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}
@@ -443,7 +451,7 @@ func alertSettings() []Setting {
 	generated := []Role{Rules, Dashboards}
 	rows := []Setting{
 		{
-			Flag: "out", Arg: "DIR", Roles: generated,
+			Flag: "out", Arg: "DIR", Roles: append(generated, Proof),
 			DefaultText: "standard output",
 			Usage:       "write the files into this folder",
 			set:         directory(func(d *draft) *string { return &d.OutDir }),
@@ -459,48 +467,48 @@ func alertSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Inhibitions }),
 		},
 		{
-			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: []Role{Rules},
-			DefaultText: "25, or 4 more than a living publisher can look old",
+			Env: "ALERT_HEARTBEAT_LOST_SEC", Flag: "alert-heartbeat-lost-sec", Arg: "SECONDS", Roles: alerting,
+			DefaultText: "4 more than a living publisher can look old: 25",
 			Usage:       "age at which a heartbeat counts as lost",
-			set:         seconds(func(d *draft) *time.Duration { return &d.HeartbeatLost }, 21, 600),
+			set:         seconds(func(d *draft) *time.Duration { return &d.HeartbeatLost }, 3, 600),
 		},
 		{
-			Env: "ALERT_STALE_FOR_SEC", Flag: "alert-stale-for-sec", Arg: "SECONDS", Default: "120", Roles: []Role{Rules},
+			Env: "ALERT_STALE_FOR_SEC", Flag: "alert-stale-for-sec", Arg: "SECONDS", Default: "120", Roles: alerting,
 			Usage: "how long QuantumHarvestMetricsStale waits; 300 flaps less during deployments",
 			set:   seconds(func(d *draft) *time.Duration { return &d.StaleFor }, 10, 3600),
 		},
 		{
-			Env: "ALERT_CLOCK_SKEW_SEC", Flag: "alert-clock-skew-sec", Arg: "SECONDS", Default: "5", Roles: []Role{Rules},
+			Env: "ALERT_CLOCK_SKEW_SEC", Flag: "alert-clock-skew-sec", Arg: "SECONDS", Default: "5", Roles: alerting,
 			Usage: "by how much clocks may differ",
 			set:   seconds(func(d *draft) *time.Duration { return &d.ClockSkew }, 1, 60),
 		},
 		{
-			Env: "ALERT_STORE_SLOW_SEC", Flag: "alert-store-slow-sec", Arg: "SECONDS", Default: "0.5", Roles: []Role{Rules},
+			Env: "ALERT_STORE_SLOW_SEC", Flag: "alert-store-slow-sec", Arg: "SECONDS", Default: "0.5", Roles: alerting,
 			Usage: "round trip from which Redis is called slow",
 			set:   seconds(func(d *draft) *time.Duration { return &d.StoreSlow }, 0.001, 10),
 		},
 		{
-			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: []Role{Rules},
+			Env: "ALERT_EXIT_UNACTED_SEC", Flag: "alert-exit-unacted-sec", Arg: "SECONDS", Default: "300", Roles: alerting,
 			Usage: "how long a position may stay open after the advice turned to a full close",
 			set:   seconds(func(d *draft) *time.Duration { return &d.ExitUnacted }, 10, 86400),
 		},
 		{
-			Env: "ALERT_RESEND_DELAY_SEC", Flag: "alert-resend-delay-sec", Arg: "SECONDS", Default: "60", Roles: []Role{Rules},
-			Usage: "how often Prometheus sends a firing alert again, as in its --rules.alert.resend-delay; QuantumHarvestNotificationsFailing clears that much later",
+			Env: "ALERT_RESEND_DELAY_SEC", Flag: "alert-resend-delay-sec", Arg: "SECONDS", Default: "10", Roles: alerting,
+			Usage: "how often Prometheus sends a firing alert again: start one of your own with --rules.alert.resend-delay of as much. Four times as long the watchdog is told on after its death",
 			set:   seconds(func(d *draft) *time.Duration { return &d.ResendDelay }, 1, 300),
 		},
 		{
-			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: []Role{Rules},
+			Env: "ALERT_FRESHNESS_SLO", Flag: "alert-freshness-slo", Arg: "PERCENT", Default: "99.9", Roles: alerting,
 			Usage: "share of time for which the advice for a position must be younger than 30 s",
 			set:   number(func(d *draft) *float64 { return &d.FreshnessSLO }, 50, 99.999),
 		},
 		{
-			Env: "RUNBOOK_URL", Flag: "runbook-url", Arg: "URL", Default: "docs/runbooks", Roles: generated,
+			Env: "RUNBOOK_URL", Flag: "runbook-url", Arg: "URL", Default: "docs/runbooks", Roles: []Role{Up, Monitor, Rules, Dashboards},
 			Usage: "where the runbooks are, as alerts and dashboards link to them",
 			set:   link(func(d *draft) *string { return &d.RunbookURL }),
 		},
 		{
-			Env: "GRAFANA_URL", Flag: "grafana-url", Arg: "URL", Roles: []Role{Rules},
+			Env: "GRAFANA_URL", Flag: "grafana-url", Arg: "URL", Roles: alerting,
 			DefaultText: "paths without a host",
 			Usage:       "where Grafana is, as alerts link to the dashboards",
 			set:         link(func(d *draft) *string { return &d.GrafanaURL }),

@@ -200,7 +200,7 @@ func (d *drill) see(ctx context.Context, r *Result, fail func(string, ...any)) {
 		switch {
 		case err != nil:
 			fail("not seen by %s", sight.By)
-		case sight.FiringSec > bound.Seconds():
+		case sight.FiringSec > (bound + d.s.unscaled()).Seconds():
 			fail("%s fired after %.1f s, the bound is %.1f s", sight.By, sight.FiringSec, bound.Seconds())
 		}
 		r.Sights = append(r.Sights, sight)

@@ -72,12 +72,17 @@ func findTools() (t tools, err error) {
 // scaled is a duration of the real system on the clock of the copy.
 func (s *stand) scaled(d time.Duration) time.Duration { return d / time.Duration(s.scale) }
 
+// unscaled is what a bound gets on top in a copy that runs faster than real time: beats of whole seconds, processes that
+// start and a busy machine do not run faster with it.
+func (s *stand) unscaled() time.Duration {
+	if s.scale == 1 {
+		return 0
+	}
+	return time.Second
+}
+
 func (s *stand) thresholds() rules.Thresholds {
-	t := rules.Defaults()
-	// A Prometheus that is dead must not go on speaking through its Alertmanager for longer than a minute: an alert ends
-	// four of these after it was last sent.
-	t.ResendDelay = 10 * time.Second
-	return t.Scale(s.scale)
+	return rules.Defaults().Scale(s.scale)
 }
 
 // open makes everything and starts it, but for Redis where it is to come last.

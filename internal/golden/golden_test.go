@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"quantumharvest/internal/golden/goldentest"
+	"quantumharvest/internal/golden/vector"
 )
 
 var files = map[Kind]string{
@@ -21,9 +21,9 @@ var files = map[Kind]string{
 	Chain: "chain.json", Gate: "publish_gate.json",
 }
 
-func load(t testing.TB, kind Kind) goldentest.File {
+func load(t testing.TB, kind Kind) vector.File {
 	t.Helper()
-	f, err := goldentest.Load(filepath.Join("..", "..", "testdata", "vectors", files[kind]))
+	f, err := vector.Load(filepath.Join("..", "..", "testdata", "vectors", files[kind]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestRunVectors(t *testing.T) {
 					t.Errorf("%s: refused: %+v", c.ID, *a.Error)
 					continue
 				}
-				diffs, err := goldentest.Compare(c.Expected, a.Output, f.Tolerance)
+				diffs, err := vector.Compare(c.Expected, a.Output, f.Tolerance)
 				if err != nil {
 					t.Fatal(c.ID, err)
 				}

@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -323,16 +324,42 @@ func checkWebConfig(path string) (scheme string, err error) {
 	if err := web.Validate(path); err != nil {
 		return "", fmt.Errorf("web config file %s: %w", path, err)
 	}
-	content, err := os.ReadFile(path)
+	c, err := readWebConfig(path)
 	if err != nil {
-		return "", fmt.Errorf("web config file: %w", err)
-	}
-	var c web.Config
-	if err := yaml.Unmarshal(content, &c); err != nil {
-		return "", fmt.Errorf("web config file %s: %w", path, err)
+		return "", err
 	}
 	if c.TLSConfig.IsEnabled() {
 		return "https", nil
 	}
 	return "http", nil
+}
+
+// Demands tells what a server with this web config file demands of its clients, in words: "a password", "a client
+// certificate", or nothing.
+func Demands(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	c, err := readWebConfig(path)
+	switch {
+	case err != nil:
+		return "", err
+	case len(c.Users) > 0:
+		return "a password", nil
+	case strings.HasPrefix(c.TLSConfig.ClientAuth, "Require"):
+		return "a client certificate", nil
+	}
+	return "", nil
+}
+
+func readWebConfig(path string) (web.Config, error) {
+	var c web.Config
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("web config file: %w", err)
+	}
+	if err := yaml.Unmarshal(content, &c); err != nil {
+		return c, fmt.Errorf("web config file %s: %w", path, err)
+	}
+	return c, nil
 }

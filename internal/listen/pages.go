@@ -21,6 +21,15 @@ type Pages struct {
 	Ready func(context.Context) (ok bool, reason string)
 	// Links are shown on the landing page beside the pages of every port.
 	Links []Link
+	// Lists are shown on the landing page as they are when it is asked for; nil shows none.
+	Lists func() []List
+}
+
+// List is a part of the landing page.
+type List struct {
+	Title string
+	Lines []string
+	Empty string // said where there are no lines
 }
 
 // Link is an entry of the landing page.
@@ -67,12 +76,17 @@ func NewMux(p Pages) *http.ServeMux {
 		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Cache-Control", "no-store")
+		var lists []List
+		if p.Lists != nil {
+			lists = p.Lists()
+		}
 		_ = page.Execute(w, struct {
 			Pages
 			IsReady bool
 			Reason  string
 			Links   []Link
-		}{p, ok, reason, links}) // fails only where the client went away
+			Lists   []List
+		}{p, ok, reason, links, lists}) // fails only where the client went away
 	})
 	return mux
 }
@@ -95,6 +109,7 @@ const landingPage = `<!DOCTYPE html>
 <style>
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430; background: #fff; }
 h1 { font-size: 1.4rem; margin-bottom: 0; }
+h2 { font-size: 1.1rem; margin-bottom: 0; }
 dt { margin-top: .6rem; }
 dd { margin: 0; color: #55606e; }
 .ok { color: #11693a; }
@@ -115,7 +130,12 @@ dd { color: #a4adba; }
 <dl>
 {{range .Links}}<dt><a href="{{.Path}}">{{.Path}}</a></dt><dd>{{.Text}}</dd>
 {{end}}</dl>
-<p>Version {{.Version}}</p>
+{{range .Lists}}<h2>{{.Title}}</h2>
+{{if .Lines}}<ul>
+{{range .Lines}}<li>{{.}}</li>
+{{end}}</ul>
+{{else}}<p>{{.Empty}}</p>
+{{end}}{{end}}<p>Version {{.Version}}</p>
 </body>
 </html>
 `

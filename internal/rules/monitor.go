@@ -1,5 +1,11 @@
 package rules
 
+// Watchdog is the name of the alert that always fires.
+const Watchdog = "Watchdog"
+
+// ProofTest is the name of the alert that a proof sends to see whether alerts arrive. No rule makes it.
+const ProofTest = "QuantumProofTest"
+
 // monitorAlerts watch the watcher, as far as it can be seen from inside, and keep saying that it lives. They need
 // Prometheus to scrape itself, as its default configuration does.
 func monitorAlerts() []Alert {
@@ -52,7 +58,7 @@ func monitorAlerts() []Alert {
 			Dashboard:   DashboardFreshness,
 		},
 		{
-			Name: "Watchdog", Severity: None,
+			Name: Watchdog, Severity: None,
 			Expr:        `vector(1)`,
 			Summary:     "Alerting works",
 			Description: "This alert always fires. Send it to a receiver outside that raises the alarm when it stops: a process cannot report its own death.",

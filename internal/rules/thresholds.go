@@ -41,7 +41,7 @@ func Defaults() Thresholds {
 		Interval: 10 * time.Second, Heartbeat: time.Second,
 		StaleFor: 2 * time.Minute, Lost: 25 * time.Second, MarketStale: 2 * time.Minute, PositionAge: 30 * time.Second,
 		PublishAge: time.Minute, Skew: 5 * time.Second, RoundTrip: 500 * time.Millisecond, ExitUnacted: 5 * time.Minute,
-		ResendDelay: time.Minute, FreshnessSLO: 0.999,
+		ResendDelay: 10 * time.Second, FreshnessSLO: 0.999,
 		RunbookURL: "docs/runbooks",
 	}
 }

@@ -15,8 +15,11 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 			Faults:      []int{17, 18},
 		},
 		{
-			Name: "QuantumHarvestStandbyDown", Severity: Warning, For: "interval",
-			Expr:        `up{job="quantum-harvest-publisher"} == 0 and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
+			Name: "QuantumHarvestStandbyDown", Severity: Warning,
+			// Two scrapes in a row: one may fall into a restart.
+			Expr: `max_over_time(up{job="quantum-harvest-publisher"}[$gap]) == 0
+  and count_over_time(up{job="quantum-harvest-publisher"}[$gap]) >= 2
+  and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
 			Summary:     "The publisher at {{ $labels.instance }} does not answer, another does",
 			Description: "One of several publishers is down. Advice goes on, but there may be nobody left to take over.",
 			FirstStep:   "On the host of {{ $labels.instance }}: systemctl status quantum-harvest-proposal",

@@ -1,5 +1,6 @@
-// Package goldentest loads golden vector files and compares answers with what they expect, for tests.
-package goldentest
+// Package vector reads golden vector files and compares answers with what they expect: in tests, and wherever a binary is
+// to prove that it computes what the reference computes.
+package vector
 
 import (
 	"encoding/json"
@@ -80,6 +81,11 @@ func Load(path string) (File, error) {
 	if err != nil {
 		return File{}, fmt.Errorf("load vectors: %w", err)
 	}
+	return Parse(path, b)
+}
+
+// Parse reads a vector file that was read already; path is for messages.
+func Parse(path string, b []byte) (File, error) {
 	var f File
 	if err := json.Unmarshal(b, &f); err != nil {
 		return File{}, fmt.Errorf("load vectors %s: %w", path, err)

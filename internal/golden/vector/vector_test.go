@@ -1,4 +1,4 @@
-package goldentest
+package vector
 
 import (
 	"crypto/sha256"
@@ -88,7 +88,7 @@ func TestVectorsAreTheReference(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if !listed[e.Name()] {
+		if !listed[e.Name()] && filepath.Ext(e.Name()) != ".go" && e.Name() != "vectors.zip" {
 			t.Errorf("%s is not listed in SHA256SUMS", e.Name())
 		}
 	}

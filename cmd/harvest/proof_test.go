@@ -1,0 +1,136 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/proof"
+)
+
+// upProcess is one harvest up as an operator runs it, on free ports.
+type upProcess struct {
+	cmd       *exec.Cmd
+	log       *syncBuffer
+	data      string
+	addresses map[string]string // by the words of the banner
+}
+
+func startUp(t *testing.T, args ...string) *upProcess {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &upProcess{log: &syncBuffer{}, data: t.TempDir(), addresses: map[string]string{}}
+	u.cmd = exec.Command(self)
+	u.cmd.Args = append([]string{
+		"harvest", "up", "--plain", "--feed", "synthetic", "--data", u.data, "--embedded-redis-port", "0", "--metrics-port", "0",
+		"--publisher-port", "0", "--monitor-port", "0", "--alertmanager-port", "0", "--scrape-interval-sec", "2",
+	}, args...)
+	u.cmd.Stdout, u.cmd.Stderr = u.log, u.log
+	if err := u.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = u.cmd.Process.Signal(syscall.SIGCONT)
+		_ = u.cmd.Process.Kill()
+		_ = u.cmd.Wait()
+		if t.Failed() {
+			t.Logf("log of up:\n%s", u.log)
+		}
+	})
+	address := regexp.MustCompile(`(?m)^  (redis|exporter|publisher|prometheus|alerts) +(\S+)`)
+	for deadline := time.Now().Add(time.Minute); len(u.addresses) < 5; time.Sleep(50 * time.Millisecond) {
+		for _, m := range address.FindAllStringSubmatch(u.log.String(), -1) {
+			u.addresses[m[1]] = strings.TrimSuffix(m[2], "/metrics")
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no banner: %v", u.addresses)
+		}
+	}
+	return u
+}
+
+// prove runs harvest proof against it and gives the numbers of the checks that failed.
+func (u *upProcess) prove(t *testing.T, args ...string) (code int, failed []int, pack proof.Pack) {
+	t.Helper()
+	out := t.TempDir()
+	args = append([]string{
+		"proof", "--redis", "redis://" + u.addresses["redis"] + "/0", "--exporter-targets", u.addresses["exporter"], "--publisher-targets", u.addresses["publisher"],
+		"--prometheus-url", u.addresses["prometheus"], "--alertmanager-url", u.addresses["alerts"], "--monitor-token-file", filepath.Join(u.data, "monitor", "token"),
+		"--scrape-interval-sec", "2", "--window-sec", "6", "--out", out,
+	}, args...)
+	var stdout, stderr bytes.Buffer
+	code = run(context.Background(), args, process{stdout: &stdout, stderr: &stderr})
+	raw, err := os.ReadFile(filepath.Join(out, "proof.json"))
+	if err != nil {
+		t.Fatalf("exit %d: %v: %s", code, err, stderr.String())
+	}
+	if err := json.Unmarshal(raw, &pack); err != nil {
+		t.Fatal(err)
+	}
+	if md, err := os.ReadFile(filepath.Join(out, "proof.md")); err != nil || stdout.String() != string(md) {
+		t.Errorf("what is printed is not proof.md: %v", err)
+	}
+	for _, c := range pack.Checks {
+		if !c.Passed {
+			failed = append(failed, c.Number)
+		}
+	}
+	return code, failed, pack
+}
+
+// A desk with everything embedded proves itself; what is broken on purpose is found, by the check that is there for it.
+func TestProofOfARunningDesk(t *testing.T) {
+	t.Parallel()
+	u := startUp(t)
+	var code int
+	var failed []int
+	var pack proof.Pack
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		if code, failed, pack = u.prove(t); code == exitOK || time.Now().After(deadline) {
+			break // the first minute of a desk shows what was not there yet
+		}
+	}
+	if code != exitOK || len(failed) > 0 {
+		t.Fatalf("exit %d: %s", code, pack.Line())
+	}
+	t.Log(pack.Checks[2].Evidence)
+
+	rdb := redis.NewClient(&redis.Options{Addr: u.addresses["redis"]})
+	t.Cleanup(func() { rdb.Close() })
+	for _, s := range []struct {
+		check  int
+		name   string
+		break_ func() error
+		args   []string
+	}{
+		{8, "no token", func() error { return nil }, []string{"--monitor-token-file", os.DevNull}},
+		{7, "other thresholds than the rules that run", func() error { return nil }, []string{"--alert-exit-unacted-sec", "77"}},
+		{10, "a symbol is expected that nobody holds", func() error {
+			return rdb.SAdd(t.Context(), "quantum:harvest:expected", "NOBODYUSDT").Err()
+		}, nil},
+		{1, "the whole desk is gone", u.cmd.Process.Kill, nil},
+	} {
+		if err := s.break_(); err != nil {
+			t.Fatal(err)
+		}
+		if code, failed, pack := u.prove(t, s.args...); code == exitOK || !slices.Contains(failed, s.check) {
+			t.Errorf("%s: exit %d, failed %v: %s", s.name, code, failed, pack.Line())
+		}
+	}
+}
