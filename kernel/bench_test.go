@@ -37,35 +37,6 @@ var (
 	sinkGate     kernel.GateReason
 )
 
-// BenchmarkStateCold computes a state from 300 prices without any help from the one before.
-func BenchmarkStateCold(b *testing.B) {
-	e, err := kernel.NewEstimator(kernel.DefaultMarketParams())
-	if err != nil {
-		b.Fatal(err)
-	}
-	series := make([][]float64, 16)
-	for i := range series {
-		series[i] = walk(uint64(i), 300, 0.001)
-	}
-	i := 0
-	for b.Loop() {
-		sinkState, _, _ = e.State(series[i%len(series)])
-		i++
-	}
-}
-
-// BenchmarkStateTicks is the same on a market that hardly moves: many returns are zero.
-func BenchmarkStateTicks(b *testing.B) {
-	e, err := kernel.NewEstimator(kernel.DefaultMarketParams())
-	if err != nil {
-		b.Fatal(err)
-	}
-	prices := walk(3, 300, 1e-7)
-	for b.Loop() {
-		sinkState, _, _ = e.State(prices)
-	}
-}
-
 func BenchmarkStops(b *testing.B) {
 	pos, ms, p := longPosition(), usualState(), kernel.DefaultStopParams()
 	for b.Loop() {

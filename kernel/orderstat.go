@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -71,6 +72,81 @@ func maxOf(a []float64) float64 {
 	return m
 }
 
+// neighbours returns the elements of two ranks, the same or neighbours, and reorders a.
+func neighbours(a []float64, low, high int) (lower, upper float64) {
+	selectNth(a, high)
+	if low == high {
+		return a[high], a[high]
+	}
+	return maxOf(a[:high]), a[high]
+}
+
+// mostNear is the number of elements that are sorted by insertion.
+const mostNear = 48
+
+// spreadNeighbours is neighbours for elements that are spread evenly between two bounds, more or less, which tells
+// where to look for the two ranks.
+func spreadNeighbours(a []float64, low, high int, from, to float64) (lower, upper float64) {
+	pace := (to - from) / float64(len(a))
+	reach := float64(pace * float64(3+len(a)>>4))
+	center := from + float64(pace*(float64(high)+0.5))
+	least, most := center-reach, center+reach
+	var near [mostNear + 1]float64
+	below, n := 0, 0
+	for _, x := range a {
+		near[min(n, mostNear)] = x
+		under, over := 0, 0
+		if x < least {
+			under = 1
+		}
+		if x > most {
+			over = 1
+		}
+		below += under
+		n += 1 - under - over
+	}
+	if low < below || high-below >= n || n > mostNear {
+		return neighbours(a, low, high)
+	}
+	insertionSort(near[:n])
+	return near[low-below], near[high-below]
+}
+
+// neighboursWithTies is neighbours for a as if it held that many zeros besides; a itself holds none.
+func neighboursWithTies(a []float64, zeros, low, high int) (lower, upper float64) {
+	negative := 0
+	for _, x := range a {
+		if x < 0 {
+			negative++
+		}
+	}
+	switch {
+	case high < negative:
+		return neighbours(a, low, high)
+	case low >= negative+zeros:
+		return neighbours(a, low-zeros, high-zeros)
+	}
+	if low < negative {
+		selectNth(a, low)
+		lower = a[low]
+	}
+	if high >= negative+zeros {
+		selectNth(a, high-zeros)
+		upper = a[high-zeros]
+	}
+	return lower, upper
+}
+
+func insertionSort(a []float64) {
+	for i := 1; i < len(a); i++ {
+		x, k := a[i], i
+		for ; k > 0 && a[k-1] > x; k-- {
+			a[k] = a[k-1]
+		}
+		a[k] = x
+	}
+}
+
 // median reorders a, which must not be empty. Of an even number it is the mean of the two middle ones.
 func median(a []float64) float64 {
 	n := len(a) / 2
@@ -91,33 +167,58 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[i] + float64((sorted[i+1]-sorted[i])*(h-float64(i)))
 }
 
-// medianSorted is the median of a sorted, non-empty series.
-func medianSorted(s []float64) float64 {
-	n := len(s) / 2
-	if len(s)%2 == 1 {
-		return s[n]
+// clippedMedianDeviation is the median of |x - m| over a sorted, non-empty series whose elements are first clipped to
+// the bounds, where m is their median.
+func clippedMedianDeviation(s []float64, low, high float64) float64 {
+	// Deviations rise from the middle of the series to both ends.
+	mid := len(s) / 2
+	center := clip(s[mid], low, high)
+	if len(s)%2 == 0 {
+		center = 0.5 * (clip(s[mid-1], low, high) + center)
 	}
-	return 0.5 * (s[n-1] + s[n])
-}
-
-// medianDeviation is the median of |x - center| over a sorted series. The largest deviations sit at its two ends, so
-// they are taken off there until the middle is reached.
-func medianDeviation(s []float64, center float64) float64 {
-	lo, hi := 0, len(s)-1
-	var last, previous float64
-	for range len(s) - (len(s)-1)/2 {
-		previous = last
-		below, above := center-s[lo], s[hi]-center
-		if below > above {
-			last = below
-			lo++
+	below := func(i int) float64 { return center - clip(s[mid-1-i], low, high) }
+	above := func(i int) float64 { return clip(s[mid+i], low, high) - center }
+	// The mid smallest deviations are the first few of those below and the rest of those above; find how many below.
+	few, many := max(0, mid-(len(s)-mid)), mid
+	for few < many {
+		i := int(uint(few+many) >> 1)
+		if below(i) < above(mid-i-1) {
+			few = i + 1
 		} else {
-			last = above
-			hi--
+			many = i
 		}
 	}
-	if len(s)%2 == 1 {
-		return last
+	next := math.Inf(1)
+	if few < mid {
+		next = below(few)
 	}
-	return 0.5 * (last + previous)
+	if mid-few < len(s)-mid {
+		next = min(next, above(mid-few))
+	}
+	if len(s)%2 == 1 {
+		return next
+	}
+	previous := 0.0
+	if few > 0 {
+		previous = below(few - 1)
+	}
+	if few < mid {
+		previous = max(previous, above(mid-few-1))
+	}
+	return 0.5 * (next + previous)
 }
+
+// exchange takes one element of a sorted series out and puts another one in.
+func exchange(sorted []float64, out, in float64) {
+	i, _ := slices.BinarySearch(sorted, out)
+	j, _ := slices.BinarySearch(sorted, in)
+	if j <= i {
+		copy(sorted[j+1:i+1], sorted[j:i])
+		sorted[j] = in
+		return
+	}
+	copy(sorted[i:j-1], sorted[i+1:j])
+	sorted[j-1] = in
+}
+
+func abs(x int) int { return max(x, -x) }

@@ -8,11 +8,15 @@ import (
 	"pgregory.net/rapid"
 )
 
-// series draws log-price-like series of all the shapes that make selection hard: ties, ramps, steps, noise.
-func series(minLen, maxLen int) *rapid.Generator[[]float64] {
+// series draws log-price-like series of the given shapes, or of all that make selection hard: ties, ramps, steps, noise.
+func series(minLen, maxLen int, shapes ...string) *rapid.Generator[[]float64] {
+	if len(shapes) == 0 {
+		shapes = []string{"constant", "ramp", "ticks", "walk", "steps", "last bits", "any"}
+	}
 	return rapid.Custom(func(t *rapid.T) []float64 {
 		n := rapid.IntRange(minLen, maxLen).Draw(t, "n")
-		shape := rapid.SampledFrom([]string{"constant", "ramp", "ticks", "walk", "steps", "any"}).Draw(t, "shape")
+		shape := rapid.SampledFrom(shapes).Draw(t, "shape")
+		noise := math.Ldexp(1, rapid.IntRange(-52, -40).Draw(t, "last bit"))
 		seed := rapid.Uint64().Draw(t, "seed")
 		next := func() float64 { // cheap noise in [-1,1): one draw per element would be slow
 			seed = seed*6364136223846793005 + 1442695040888963407
@@ -33,6 +37,8 @@ func series(minLen, maxLen int) *rapid.Generator[[]float64] {
 				if next() > 0.95 {
 					level += next()
 				}
+			case "last bits": // a ramp again, but none whose slopes are the same
+				level += 0.001 + noise*next()
 			case "any":
 				level = 40 * next()
 			}
@@ -53,8 +59,7 @@ func TestTheilSenIsTheExactMedian(t *testing.T) {
 				all = append(all, (y[j]-y[i])/float64(j-i))
 			}
 		}
-		slices.Sort(all)
-		want := medianSorted(all)
+		want := plainMedian(all)
 		ts.reserve(len(y))
 		if got := ts.slope(y); got != want {
 			t.Fatalf("slope of %d points is %v, want %v", len(y), got, want)
@@ -62,8 +67,8 @@ func TestTheilSenIsTheExactMedian(t *testing.T) {
 	})
 }
 
-// TestTheilSenBracket makes sure that the fast way is the one usually taken.
-func TestTheilSenBracket(t *testing.T) {
+// TestTheilSenFollows makes sure that the fast way is the one usually taken.
+func TestTheilSenFollows(t *testing.T) {
 	var ts theilSen
 	ts.reserve(256)
 	y := make([]float64, 256)
@@ -75,12 +80,14 @@ func TestTheilSenBracket(t *testing.T) {
 			level += float64(int64(s)>>11) / (1 << 52) * 0.01
 			y[i] = level
 		}
-		if _, ok := ts.bracketed(y, 256*255/2); ok {
+		sw := sweep{order: ts.order}
+		ts.place(&sw, heights{y: y}, 0)
+		if _, ok := ts.follow(&sw, heights{y: y}, 0); ok {
 			taken++
 		}
 	}
-	if taken < tries*9/10 {
-		t.Errorf("%d of %d walks went the fast way, want nearly all", taken, tries)
+	if taken != tries {
+		t.Errorf("%d of %d walks went the fast way, want all", taken, tries)
 	}
 }
 
@@ -105,18 +112,82 @@ func TestSelectNth(t *testing.T) {
 	})
 }
 
-func TestMedianDeviation(t *testing.T) {
+func TestClippedMedianDeviation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := series(1, 60).Draw(t, "s")
 		slices.Sort(s)
-		center := medianSorted(s)
-		deviations := make([]float64, len(s))
+		low := s[rapid.IntRange(0, len(s)-1).Draw(t, "low")]
+		high := max(low, s[rapid.IntRange(0, len(s)-1).Draw(t, "high")])
+		clipped := make([]float64, len(s))
 		for i, x := range s {
-			deviations[i] = math.Abs(x - center)
+			clipped[i] = clip(x, low, high)
 		}
-		slices.Sort(deviations)
-		if got, want := medianDeviation(s, center), medianSorted(deviations); got != want {
-			t.Fatalf("median deviation of %v is %v, want %v", s, got, want)
+		center := plainMedian(clipped)
+		for i, x := range clipped {
+			clipped[i] = math.Abs(x - center)
+		}
+		if got, want := clippedMedianDeviation(s, low, high), plainMedian(clipped); got != want {
+			t.Fatalf("median deviation of %v between %v and %v is %v, want %v", s, low, high, got, want)
+		}
+	})
+}
+
+func TestNeighbours(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var a []float64 // without zeros, as neighboursWithTies wants it
+		for _, x := range series(1, 150).Draw(t, "a") {
+			if x != 0 {
+				a = append(a, x-math.Trunc(x/2))
+			}
+		}
+		a = slices.DeleteFunc(a, func(x float64) bool { return x == 0 })
+		zeros := rapid.IntRange(0, 20).Draw(t, "zeros")
+		sorted := slices.Sorted(slices.Values(a))
+		withTies := slices.Sorted(slices.Values(append(make([]float64, zeros), a...)))
+		if len(withTies) == 0 {
+			t.Skip("nothing to choose from")
+		}
+		high := rapid.IntRange(0, len(withTies)-1).Draw(t, "high")
+		low := max(0, high-rapid.IntRange(0, 1).Draw(t, "apart"))
+		if lower, upper := neighboursWithTies(slices.Clone(a), zeros, low, high); lower != withTies[low] || upper != withTies[high] {
+			t.Fatalf("%d and %d of %v with %d zeros are %v and %v", low, high, a, zeros, lower, upper)
+		}
+		if high >= len(sorted) {
+			return
+		}
+		wide := rapid.Float64Range(0.01, 3).Draw(t, "how wrong the bounds are")
+		from, to := sorted[0], math.Nextafter(sorted[len(sorted)-1], math.Inf(1))
+		if lower, upper := spreadNeighbours(a, low, high, from, from+wide*(to-from)); lower != sorted[low] || upper != sorted[high] {
+			t.Fatalf("%d and %d of %v are %v and %v", low, high, a, lower, upper)
+		}
+	})
+}
+
+func TestExchange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := series(1, 60).Draw(t, "s")
+		slices.Sort(s)
+		i := rapid.IntRange(0, len(s)-1).Draw(t, "out")
+		in := rapid.OneOf(rapid.SampledFrom(s), rapid.Float64Range(-30, 30)).Draw(t, "in")
+		want := slices.Clone(s)
+		want[i] = in
+		slices.Sort(want)
+		exchange(s, s[i], in)
+		if !slices.Equal(s, want) {
+			t.Fatalf("got %v, want %v", s, want)
+		}
+	})
+}
+
+func TestDrawersSort(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d drawers
+		d.reserve(200)
+		x := series(1, 300).Draw(t, "x") // also more than there are drawers
+		got := make([]float64, len(x))
+		d.sortInto(got, x)
+		if want := slices.Sorted(slices.Values(x)); !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
 		}
 	})
 }

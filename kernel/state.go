@@ -41,11 +41,12 @@ type Estimator struct {
 	weights  []float64 // of the trend windows, summing to 1
 	required int
 
-	lp     []float64 // log prices, the last of the series
-	r      []float64 // their differences
-	sorted []float64
-	mu     []float64
-	slopes theilSen
+	lp      []float64 // log prices, the last of the series
+	r       []float64 // their differences, those that volatility looks at
+	sorted  []float64
+	drawers drawers
+	mu      []float64
+	slopes  theilSen
 
 	sigmaEWMA, sigmaMAD, blend, sigmaRaw float64
 }
@@ -88,29 +89,26 @@ func (e *Estimator) Required() int { return e.required }
 // where there are fewer prices than Required, which is normal and not an error. The error is a *FieldError. After the
 // first call with enough prices State does not allocate.
 func (e *Estimator) State(prices []float64) (st MarketState, ok bool, err error) {
-	for i, p := range prices {
-		if !(p > 0 && p <= math.MaxFloat64) {
-			return MarketState{}, false, checkPositive(indexed("prices", i), p)
-		}
+	if err := checkPrices(prices); err != nil {
+		return MarketState{}, false, err
 	}
 	if len(prices) < e.required {
 		return MarketState{}, false, nil
 	}
-	if e.lp == nil {
-		e.reserve()
-	}
+	e.reserve()
 	// Every window ends at the newest price, so older prices than those of the longest window have no effect.
-	tail := prices[len(prices)-e.required:]
-	for i, p := range tail {
-		e.lp[i] = ln(p + e.p.Eps)
-		if !finite(e.lp[i]) {
-			return MarketState{}, false, refuse(indexed("prices", len(prices)-e.required+i), reasonOverflow)
+	unused := len(prices) - e.required
+	for i, p := range prices[unused:] {
+		if e.lp[i], err = e.logPrice(unused+i, p); err != nil {
+			return MarketState{}, false, err
 		}
 	}
-	for i := range e.r {
-		e.r[i] = e.lp[i+1] - e.lp[i]
+	e.sortReturns(e.sorted, e.lp)
+	for i, w := range e.p.Trend.Windows {
+		e.mu[i] = e.trend(last(e.lp, w))
 	}
-	if st, err = e.compute(); err != nil {
+	same := sameSigns(last(e.lp, e.p.Regime.Window+1))
+	if st, err = e.state(e.lp, e.sorted, same, &movingVariance{}); err != nil {
 		return MarketState{}, false, err
 	}
 	return st, true, nil
@@ -132,32 +130,63 @@ func (e *Estimator) Detail(prices []float64) (Detail, bool, error) {
 	}, true, nil
 }
 
+// checkPrices refuses the first price outside its domain.
+func checkPrices(prices []float64) error {
+	for i, p := range prices {
+		if !(p > 0 && p <= math.MaxFloat64) {
+			return checkPositive(indexed("prices", i), p)
+		}
+	}
+	return nil
+}
+
+// logPrice is the logarithm of a price, which stands at the given index of a series.
+func (e *Estimator) logPrice(index int, price float64) (float64, error) {
+	if !(price > 0 && price <= math.MaxFloat64) {
+		return 0, checkPositive(indexed("prices", index), price)
+	}
+	y := ln(price + e.p.Eps)
+	if !finite(y) {
+		return 0, refuse(indexed("prices", index), reasonOverflow)
+	}
+	return y, nil
+}
+
+// reserve makes room for the scratch, once.
 func (e *Estimator) reserve() {
+	if e.lp != nil {
+		return
+	}
 	e.lp = make([]float64, e.required)
-	e.r = make([]float64, e.required-1)
+	e.r = make([]float64, e.p.Vol.Window)
 	e.sorted = make([]float64, e.p.Vol.Window)
+	e.drawers.reserve(min(e.p.Vol.Window, drawersLimit))
 	e.mu = make([]float64, len(e.p.Trend.Windows))
 	if e.p.Trend.Method == TrendTheilSen {
 		e.slopes.reserve(slices.Max(e.p.Trend.Windows))
 	}
 }
 
-// compute works on the filled scratch: every window fits into it.
-func (e *Estimator) compute() (MarketState, error) {
+// sortReturns writes the returns that volatility looks at in rising order.
+func (e *Estimator) sortReturns(sorted, lp []float64) {
+	lp = last(lp, e.p.Vol.Window+1)
+	for i := range e.r {
+		e.r[i] = lp[i+1] - lp[i]
+	}
+	e.drawers.sortInto(sorted, e.r)
+}
+
+// state puts a market state together from log prices, the returns of volatility in order, the number of neighbouring
+// returns of the same sign, and the slopes in e.mu.
+func (e *Estimator) state(lp, sorted []float64, same int, v *movingVariance) (MarketState, error) {
 	var st MarketState
-	st.Sigma, st.SpikeProxy = e.volatility(last(e.r, e.p.Vol.Window))
-	for i, w := range e.p.Trend.Windows {
-		y := last(e.lp, w)
-		if e.p.Trend.Method == TrendTheilSen {
-			e.mu[i] = e.slopes.slope(y)
-		} else {
-			e.mu[i] = leastSquares(y)
-		}
-		st.Mu += float64(e.weights[i] * e.mu[i])
+	st.Sigma, st.SpikeProxy = e.volatility(last(lp, e.p.Vol.Window+1), sorted, v)
+	for i, w := range e.weights {
+		st.Mu += float64(w * e.mu[i])
 	}
 	st.TS = math.Abs(st.Mu) / (st.Sigma + e.p.Eps)
-	st.DP = persistence(last(e.r, e.p.Regime.Window))
-	st.VR = varianceRatio(last(e.r, e.p.Regime.Window), last(e.lp, e.p.Regime.Window+1), e.p.Regime.VRK, e.p.Eps)
+	st.DP = e.p.Regime.persistence(same)
+	st.VR = e.p.Regime.varianceRatio(last(lp, e.p.Regime.Window+1), e.p.Eps)
 	for _, c := range [...]struct {
 		field string
 		value float64
@@ -175,130 +204,10 @@ func (e *Estimator) compute() (MarketState, error) {
 	}
 	var err error
 	st.PTrend, st.PMR, st.PChop, err = e.p.Regime.probabilities(st.TS, st.DP, st.VR)
-	return st, err
-}
-
-// volatility is the blend of a moving and a median-based estimate over winsorised returns.
-func (e *Estimator) volatility(r []float64) (sigma, spike float64) {
-	p := &e.p.Vol
-	copy(e.sorted, r)
-	slices.Sort(e.sorted)
-	low, high := quantile(e.sorted, p.WinsorQLow), quantile(e.sorted, p.WinsorQHigh)
-
-	var first [minPrices - 1]float64
-	n := min(len(first), len(r))
-	for i, x := range r[:n] {
-		first[i] = clip(x, low, high)
+	if err != nil {
+		return MarketState{}, err
 	}
-	v := populationVariance(first[:n])
-	for _, x := range r {
-		x = clip(x, low, high)
-		v = float64(p.EWMALambda*v) + float64((1-p.EWMALambda)*float64(x*x))
-	}
-	e.sigmaEWMA = math.Sqrt(v)
-
-	for i, x := range e.sorted { // clipping keeps the order
-		e.sorted[i] = clip(x, low, high)
-	}
-	e.sigmaMAD = 1.4826 * medianDeviation(e.sorted, medianSorted(e.sorted))
-
-	spike = clip(e.sigmaMAD/(e.sigmaEWMA+e.p.Eps), 0, p.SpikeProxyCap)
-	e.blend = 1 / (1 + exp(-clip((spike-p.SpikeCenter)/p.SpikeScale, -50, 50)))
-	e.sigmaRaw = float64((1-e.blend)*e.sigmaEWMA) + float64(e.blend*e.sigmaMAD)
-	return max(p.SigmaFloor, e.sigmaRaw), spike
-}
-
-// leastSquares is the slope of y against 0..n-1. Heights are taken from the first point, so that the digits of the
-// price level do not cost accuracy.
-func leastSquares(y []float64) float64 {
-	n := float64(len(y))
-	mid := float64(0.5 * (n - 1))
-	sum := 0.0
-	for i, v := range y {
-		sum += float64((float64(i) - mid) * (v - y[0]))
-	}
-	return sum / (n * (float64(n*n) - 1) / 12)
-}
-
-// persistence is the share of neighbouring returns of the same sign, where 0 is a sign of its own.
-func persistence(r []float64) float64 {
-	if len(r) < 2 {
-		return 0.5
-	}
-	same := 0
-	before := sign(r[0])
-	for _, x := range r[1:] {
-		s := sign(x)
-		if s == before {
-			same++
-		}
-		before = s
-	}
-	return float64(same) / float64(len(r)-1)
-}
-
-// varianceRatio compares the variance of the sums of k returns with k times that of single ones. A sum of returns is
-// the difference of two log prices, which is cheaper and rounds less; lp has one element more than r.
-func varianceRatio(r, lp []float64, k int, eps float64) float64 {
-	if len(r) < k+1 {
-		return 1
-	}
-	sums := len(lp) - k
-	mean, v := 0.0, 0.0
-	for i := range sums {
-		mean += lp[i+k] - lp[i]
-	}
-	mean /= float64(sums)
-	for i := range sums {
-		d := (lp[i+k] - lp[i]) - mean
-		v += float64(d * d)
-	}
-	return v / float64(sums) / (float64(float64(k)*populationVariance(r)) + eps)
-}
-
-// probabilities is the softmax of the three regime scores, shifted by the largest.
-func (p *RegimeParams) probabilities(ts, dp, vr float64) (trend, mr, chop float64, err error) {
-	c := &p.Score
-	away, dp, calm := math.Abs(vr-1), math.Abs(dp), 1-min(ts, 1)
-	trend = float64(c.A1*ts) + float64(c.A2*dp) - float64(c.A3*away)
-	mr = float64(c.B1*away) - float64(c.B2*ts) - float64(c.B3*dp)
-	chop = float64(c.C1*(1-dp)) + float64(c.C2*calm) - float64(c.C3*away)
-	if !finite(trend) || !finite(mr) || !finite(chop) {
-		return 0, 0, 0, refuse("regime_probs", reasonOverflow)
-	}
-	top := max(trend, mr, chop)
-	trend, mr, chop = exp((trend-top)/p.SoftmaxTemp), exp((mr-top)/p.SoftmaxTemp), exp((chop-top)/p.SoftmaxTemp)
-	sum := trend + mr + chop
-	return trend / sum, mr / sum, chop / sum, nil
-}
-
-// populationVariance divides by the number of values, which must not be 0.
-func populationVariance(x []float64) float64 {
-	n := float64(len(x))
-	mean := 0.0
-	for _, v := range x {
-		mean += v
-	}
-	mean /= n
-	sum := 0.0
-	for _, v := range x {
-		d := v - mean
-		sum += float64(d * d)
-	}
-	return sum / n
-}
-
-// clip passes NaN on.
-func clip(x, low, high float64) float64 { return min(max(x, low), high) }
-
-func sign(x float64) int {
-	switch {
-	case x > 0:
-		return 1
-	case x < 0:
-		return -1
-	}
-	return 0
+	return st, nil
 }
 
 func last(x []float64, n int) []float64 { return x[len(x)-n:] }

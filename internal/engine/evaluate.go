@@ -99,7 +99,7 @@ func (e *Engine) refreshState(s *symbol) {
 		return
 	}
 	m.moved = false
-	st, ok, err := e.est.State(m.series.Closes())
+	st, ok, err := m.followed.state(e.est, e.opts.Window, m.series)
 	if err != nil {
 		e.kernelRefused(s, "market_state", err)
 	}

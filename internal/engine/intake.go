@@ -79,8 +79,9 @@ func (e *Engine) takeCandle(c feed.Candle) {
 		e.refuse(*refusal)
 		return
 	}
+	// After another service's state comes that of the window, even where the window stands as it was.
+	s.market.moved = s.market.moved || changed || s.market.consumed
 	s.market.consumed = false
-	s.market.moved = s.market.moved || changed
 	s.marketMoved(c.At, e.now)
 	e.book.Range(s.name, c.High, c.Low, c.OpenTime, c.At)
 	if !c.Closed {
@@ -145,8 +146,14 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 // noteRefused keeps the positions in sight whose record cannot be read: they are expected like any other, so that a
 // missing proposal shows, until the record is gone or good.
 func (e *Engine) noteRefused(snap *position.Snapshot) {
+	refused := snap.Refused
 	for _, name := range e.refused[snap.Source] {
-		if s := e.symbols[name]; s != nil && s.refused && !slices.Contains(snap.Refused, name) {
+		s := e.symbols[name]
+		switch {
+		case s == nil || !s.refused || slices.Contains(snap.Refused, name):
+		case slices.Contains(snap.Lost, name):
+			refused = append(slices.Clip(refused), name) // as far as is known it is still there
+		default:
 			s.refused = false
 			s.unexpect = !s.open
 		}
@@ -158,7 +165,7 @@ func (e *Engine) noteRefused(snap *position.Snapshot) {
 		}
 		s.refused, s.unexpect = true, false
 	}
-	e.refused[snap.Source] = snap.Refused
+	e.refused[snap.Source] = refused
 }
 
 func (e *Engine) openPosition(s *symbol, p position.Position) {

@@ -26,6 +26,8 @@ type symbol struct {
 
 	advice advice
 	held   held
+	// unread: what the store holds of it was out of reach when its memory was read. recalled: it was read at least once.
+	unread, recalled bool
 
 	// revision is the highest this key ever had, as far as is known. It never goes back, whoever the position is.
 	revision int64
@@ -53,8 +55,9 @@ type symbol struct {
 // marketSide is what is known of the market of one symbol.
 type marketSide struct {
 	series    *feed.Series
-	moved     bool // the series moved since state was computed from it
-	consumed  bool // state comes ready from another service
+	followed  follower // of series
+	moved     bool     // the series moved since state was computed from it
+	consumed  bool     // state comes ready from another service
 	state     kernel.MarketState
 	haveState bool
 	at        time.Time // event time of the newest valid input

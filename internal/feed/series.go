@@ -21,6 +21,14 @@ type Series struct {
 	closeRoom []float64
 	from, to  int
 	at        time.Time // input event time of the newest candle
+	progress  Progress
+}
+
+// Progress is how far a series has come. Between two looks with the same Histories nothing but this has changed:
+// Candles were added, and the newest one of the first look may have been revised.
+type Progress struct {
+	Histories uint64 // times that everything was forgotten
+	Candles   uint64 // added since the last of them
 }
 
 type seriesBar struct {
@@ -44,7 +52,13 @@ func (s *Series) Closes() []float64 { return s.closeRoom[s.from:s.to:s.to] }
 
 func (s *Series) bars() []seriesBar { return s.barRoom[s.from:s.to] }
 
-func (s *Series) clear() { s.from, s.to, s.at = 0, 0, time.Time{} }
+// Progress tells how far the series has come, for those who keep something in step with its closes.
+func (s *Series) Progress() Progress { return s.progress }
+
+func (s *Series) clear() {
+	s.from, s.to, s.at = 0, 0, time.Time{}
+	s.progress = Progress{Histories: s.progress.Histories + 1}
+}
 
 // Replace forgets everything and takes these candles, oldest first, all of them with an open time or all without. It
 // returns a refusal for each candle that was left out because it is no candle or out of order.
@@ -189,6 +203,7 @@ func (s *Series) push(bar seriesBar, at time.Time) {
 	s.barRoom[s.to], s.closeRoom[s.to] = bar, bar.fin
 	s.to++
 	s.at = at
+	s.progress.Candles++
 }
 
 func newSeriesBar(c Candle) seriesBar {

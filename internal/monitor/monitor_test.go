@@ -239,13 +239,15 @@ func TestPendingFiringToldResolved(t *testing.T) {
 	r := start(t, d, told, plain)
 	d.level.Store(7)
 	r.becomes("LevelHigh", v1.AlertStatePending)
-	if page := r.get(r.URL() + "/"); strings.Contains(page, "LevelHigh") {
-		t.Errorf("the page lists it as firing while it is pending:\n%s", page)
-	}
 	r.becomes("LevelHigh", v1.AlertStateFiring)
 	hook.Told(soon, "the alert", about("LevelHigh A", "firing"))
-	if page := r.get(r.URL() + "/"); !strings.Contains(page, "LevelHigh") || !strings.Contains(page, r.AlertmanagerURL()) {
+	page := r.get(r.URL() + "/")
+	firing, _, _ := strings.Cut(page, "<h2>Pending</h2>")
+	if !strings.Contains(firing, `<dt class="bad">LevelHigh (critical)</dt><dd>Level of A is 7, since `) || strings.Contains(firing, "Watchdog") || !strings.Contains(page, r.AlertmanagerURL()) {
 		t.Errorf("the page does not show it, or not who is told:\n%s", page)
+	}
+	if page := r.get(r.AlertmanagerURL() + "/"); !strings.Contains(page, "<dt>page</dt><dd>webhook</dd>") || !strings.Contains(page, "Nothing is silenced.") {
+		t.Errorf("the page does not show who is told:\n%s", page)
 	}
 	for _, path := range []string{"/alerts", "/rules", "/targets"} {
 		if got, want := r.get(r.URL()+path), `{"status":"success"`; !strings.HasPrefix(got, want) {
@@ -327,6 +329,9 @@ func TestChangesNeedTheToken(t *testing.T) {
 	p, a := r.URL(), r.AlertmanagerURL()
 	id := r.silence("Planned", "Authorization", "Bearer "+r.token())
 	r.silence("Other", TokenHeader, r.token())
+	if page := r.get(a + "/"); !strings.Contains(page, `>alertname=&#34;Planned&#34;</a>`) || !strings.Contains(page, "by a test: planned") {
+		t.Errorf("the page does not show what is silenced:\n%s", page)
+	}
 	for _, c := range []struct {
 		method, at, body string
 		header           []string

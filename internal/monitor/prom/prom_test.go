@@ -337,9 +337,15 @@ func TestPendingFiringToldResolved(t *testing.T) {
 		t.Errorf("it is taken for alive for another %s", ahead)
 	}
 	am.of(t, "LevelHigh", func(s sent) bool { return s.at.After(first.at) })
-	if labels := r.server.Firing(); len(labels) != 2 {
-		t.Errorf("firing: %v", labels)
+	if all := r.server.Alerts(); len(all) != 2 || all[1].Name != "LevelHigh" || !all[1].Firing || all[1].Labels["symbol"] != "A" || all[1].Summary != "Level of A is 7" {
+		t.Errorf("alerts: %+v", all)
 	}
+	monitortest.Eventually(t, soon, func() error {
+		if all := r.server.Targets(); len(all) != 1 || all[0].Job != "desk" || !all[0].Up || all[0].URL != g.URL+"/metrics" {
+			return fmt.Errorf("targets: %+v", all)
+		}
+		return nil
+	})
 	g.value.Store(1)
 	r.becomes("LevelHigh", "")
 	am.of(t, "LevelHigh", func(s sent) bool { return !s.EndsAt.After(s.at) })
