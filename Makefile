@@ -25,6 +25,7 @@ RUN         ?= .
 FUZZTIME    ?= 5000x
 SOAK        ?= 10m
 STEPS       ?= 1000000
+MINUTES     ?= 10
 BENCH       ?= .
 BENCH_COUNT ?= 1
 
@@ -63,6 +64,10 @@ long: tools ## the long suites (soaks, full vectors, short fuzzing), without the
 .PHONY: soak
 soak: ## the live feed on a stand-in exchange with random faults (SOAK=10m)
 	HARVEST_SOAK=$(SOAK) $(GO) test -count 1 -timeout 90m -run '^TestSoak$$' -v ./internal/feed/binance
+
+.PHONY: memory
+memory: build ## size of the binary, and memory of harvest up with everything embedded (MINUTES=10); fails above the limits
+	@tools/memory.sh $(MINUTES)
 
 .PHONY: schedule
 schedule: ## publishers that die, stall, lose messages and fail over, looked at from outside (STEPS=1000000)

@@ -225,7 +225,7 @@ func TestAlertsAboutLeases(t *testing.T) {
 	d.end(1 - first)
 	begin := time.Now()
 	d.publish(1-first, "--shards=2")
-	d.fires("QuantumHarvestLeaseRefused", scaled(60)+late, begin)
+	d.fires("QuantumHarvestLeaseRefused", scaled(90)+late, begin)
 	if names, err := d.firing(); err != nil || !slices.Equal(unhealthy(names), []string{"QuantumHarvestLeaseRefused"}) {
 		t.Errorf("a publisher that is refused makes these fire: %v, %v", names, err)
 	}

@@ -67,8 +67,12 @@ func start(t testing.TB, role config.Role, run func(context.Context, app.Env) er
 	if role != config.Export {
 		free = append(free, "--publisher-port=0")
 	}
+	if role == config.Monitor {
+		free = []string{"--log-level=DEBUG", "--monitor-port=0", "--alertmanager-port=0"}
+	}
 	if role == config.Up {
-		free = append(free, "--embedded-redis-port=0", "--metrics-port=0")
+		// The monitor is left out where it is not the subject.
+		free = append(free, "--embedded-redis-port=0", "--metrics-port=0", "--monitor-port=0", "--alertmanager-port=0", "--monitor=false")
 	}
 	if err := flags.Parse(append(free, args...)); err != nil {
 		t.Fatal(err)
@@ -141,7 +145,7 @@ func dial(t testing.TB, addr string) *redis.Client {
 }
 
 // seed puts candles and one position for each symbol into Redis, under the legacy keys.
-func seed(t testing.TB, c *redis.Client, symbols ...position.Symbol) {
+func seed(t testing.TB, c redis.UniversalClient, symbols ...position.Symbol) {
 	t.Helper()
 	ctx := context.Background()
 	pipe := c.Pipeline()
@@ -253,6 +257,9 @@ func TestUpOnItsOwn(t *testing.T) {
 		if code, body := get(t, exporter+path); code != want {
 			t.Errorf("%s answers %d: %s", path, code, body)
 		}
+	}
+	if out := p.out.String(); !strings.Contains(out, "monitor    off") {
+		t.Errorf("the banner does not say that nobody watches:\n%s", out)
 	}
 	if err := p.end(); err != nil {
 		t.Errorf("stopped with %v", err)

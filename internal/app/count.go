@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"quantumharvest/internal/feed"
+	"quantumharvest/internal/position"
 )
 
 // positionCount counts open positions from their own source, independently of what the publisher makes of them. It is
@@ -17,7 +18,7 @@ type positionCount struct {
 
 	mu     sync.Mutex
 	source string
-	open   int
+	open   map[position.Symbol]bool
 	at     time.Time
 	fault  error // of the last reading; nil: it succeeded
 }
@@ -38,16 +39,24 @@ func (c *positionCount) offer(ev feed.Event) {
 	if !ok {
 		return
 	}
-	open := 0
+	open := make(map[position.Symbol]bool, len(snap.Records))
 	for _, r := range snap.Records {
 		if !r.Flat() {
-			open++
+			open[r.Symbol] = true
 		}
+	}
+	// A refused record is a position that is there and cannot be read: it counts as open.
+	for _, sym := range snap.Refused {
+		open[sym] = true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A refused record is a position that is there and cannot be read: it counts as open.
-	c.source, c.open, c.at, c.fault = snap.Source, open+len(snap.Refused), snap.At, nil
+	for _, sym := range snap.Lost { // out of sight: as it was
+		if snap.Source == c.source && c.open[sym] {
+			open[sym] = true
+		}
+	}
+	c.source, c.open, c.at, c.fault = snap.Source, open, snap.At, nil
 }
 
 // OpenPositions returns the count of the newest snapshot and the name of its source. It fails where there is none that
@@ -64,7 +73,7 @@ func (c *positionCount) OpenPositions(context.Context) (map[string]int, error) {
 	if old := c.now().Sub(c.at); old > countStale {
 		return nil, fmt.Errorf("the position source %s was last read %s ago", c.source, old.Round(time.Second))
 	}
-	return map[string]int{c.source: c.open}, nil
+	return map[string]int{c.source: len(c.open)}, nil
 }
 
 // everRead tells whether the source was read at least once.

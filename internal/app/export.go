@@ -15,7 +15,7 @@ func Export(ctx context.Context, env Env) error {
 	c := env.Config
 	rdb := connect(c.Redis)
 	defer rdb.Close()
-	positions, err := openPositions(c, rdb, time.Now, env.Log)
+	positions, err := openPositions(c, rdb, nil, time.Now, env.Log)
 	if err != nil {
 		return err
 	}

@@ -63,10 +63,11 @@ func (m *publisherMetrics) stepped(w engine.Work, took time.Duration) {
 	}
 }
 
-func (m *publisherMetrics) observe(c store.Collection, now time.Time) {
+// observe takes a read-back in that began at that moment.
+func (m *publisherMetrics) observe(c store.Collection, begin time.Time) {
 	m.roundTrip.Set(c.RTT.Seconds())
 	if !c.ServerTime.IsZero() {
-		m.clockOffset.Set(now.Add(-c.RTT / 2).Sub(c.ServerTime).Seconds())
+		m.clockOffset.Set(begin.Add(c.RTT / 2).Sub(c.ServerTime).Seconds())
 	}
 }
 

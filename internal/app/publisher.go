@@ -191,7 +191,11 @@ func (p *publisher) askLease(ctx context.Context, ask engine.LeaseAsk) (func(), 
 
 func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), error) {
 	m, err := p.store.Remember(ctx, p.engine.Symbols())
-	if err != nil {
+	switch {
+	case err != nil && recall.Late():
+		p.log.Debug("what was out of reach still is", "err", err)
+		return func() {}, nil
+	case err != nil:
 		return func() {}, err
 	}
 	return func() {
@@ -218,13 +222,14 @@ func (p *publisher) carry(ctx context.Context, work engine.Work) (func(), error)
 
 // audit reads back what the store holds. That it does not succeed says nothing about writing, so it is no failure.
 func (p *publisher) audit(ctx context.Context) (func(), error) {
+	begin := p.now()
 	c, err := p.store.Collect(ctx, p.engine.Symbols())
 	if err != nil {
 		p.log.Debug("proposals could not be read back", "err", err)
 		return func() {}, nil
 	}
 	return func() {
-		p.met.observe(c, p.now())
+		p.met.observe(c, begin)
 		p.engine.Audit(c, p.now())
 	}, nil
 }

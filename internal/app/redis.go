@@ -19,9 +19,12 @@ const (
 )
 
 // connect makes the client that the store and the feeds share. It does not dial: start order never matters.
-func connect(c config.Redis) *redis.Client {
+func connect(c config.Redis) redis.UniversalClient {
 	return store.Dial(store.ClientOptions{
 		Network: c.Network, Addr: c.Addr, DB: c.DB, Username: c.Username, Password: c.Password.Reveal(), TLS: c.TLS,
+		Sentinels: c.Sentinels, Primary: c.Master,
+		SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword.Reveal(),
+		Cluster:     c.Cluster,
 		DialTimeout: dialTimeout, ReadTimeout: replyTimeout, WriteTimeout: replyTimeout,
 	})
 }

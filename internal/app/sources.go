@@ -120,7 +120,7 @@ func openInputs(ctx context.Context, c config.Config, rdb redis.UniversalClient,
 	}
 	in.strategy = c.Positions.Kind == config.PositionsFile
 	var err error
-	in.positions, err = openPositions(c, rdb, now, log)
+	in.positions, err = openPositions(c, rdb, universe, now, log)
 	return in, err
 }
 
@@ -165,8 +165,9 @@ func readPrefix(set, own, tail string) string {
 	return set
 }
 
-// openPositions makes the source of real positions.
-func openPositions(c config.Config, rdb redis.UniversalClient, now func() time.Time, log *slog.Logger) (feed.Source, error) {
+// openPositions makes the source of real positions. universe are those that are taken to be open, where somebody keeps
+// them; else nil.
+func openPositions(c config.Config, rdb redis.UniversalClient, universe func() []position.Symbol, now func() time.Time, log *slog.Logger) (feed.Source, error) {
 	mode := feed.PositionsAuto
 	switch c.Positions.Kind {
 	case config.PositionsAuto:
@@ -179,7 +180,7 @@ func openPositions(c config.Config, rdb redis.UniversalClient, now func() time.T
 	default:
 		return nil, fmt.Errorf("position source %q is not known", c.Positions.Kind)
 	}
-	return feed.NewRedisPositions(feed.RedisPositionsOptions{Client: rdb, Mode: mode, Symbols: c.Symbols, Now: now, Log: log})
+	return feed.NewRedisPositions(feed.RedisPositionsOptions{Client: rdb, Mode: mode, Universe: universe, Symbols: c.Symbols, Now: now, Log: log})
 }
 
 // tapped hands every event of a source to tap as well.

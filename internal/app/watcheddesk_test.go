@@ -30,7 +30,8 @@ const timeScale = 5
 // watchedDesk is a publisher and an exporter on a real Redis, watched by a real Prometheus with our rules.
 type watchedDesk struct {
 	t          *testing.T
-	redis      *realserver.RedisServer
+	redis      *realserver.RedisServer // nil where there are several
+	where      []string                // settings that say how to reach Redis
 	prom       string
 	exporter   int   // port
 	publishers []int // ports
@@ -41,8 +42,16 @@ type watchedDesk struct {
 // openWatchedDesk starts all of it, with so many publishers that share one prefix. The last position is short.
 func openWatchedDesk(t *testing.T, publishers int, symbols ...position.Symbol) *watchedDesk {
 	t.Helper()
-	d := &watchedDesk{t: t, redis: realserver.Redis(t), exporter: realserver.FreePort(t)}
-	c := dial(t, d.redis.Addr())
+	r := realserver.Redis(t)
+	d := openWatchedDeskOn(t, dial(t, r.Addr()), []string{"--redis=" + r.URL()}, publishers, symbols...)
+	d.redis = r
+	return d
+}
+
+// openWatchedDeskOn is the same on any kind of Redis; where says how to reach it.
+func openWatchedDeskOn(t *testing.T, c redis.UniversalClient, where []string, publishers int, symbols ...position.Symbol) *watchedDesk {
+	t.Helper()
+	d := &watchedDesk{t: t, where: where, exporter: realserver.FreePort(t)}
 	seed(t, c, symbols...)
 	goShort(t, c, symbols[len(symbols)-1])
 	trade(t, c, symbols...)
@@ -50,7 +59,7 @@ func openWatchedDesk(t *testing.T, publishers int, symbols ...position.Symbol) *
 		d.publishers, d.running = append(d.publishers, realserver.FreePort(t)), append(d.running, nil)
 		d.publish(i)
 	}
-	start(t, config.Export, app.Export, "--redis="+d.redis.URL(), fmt.Sprintf("--metrics-port=%d", d.exporter))
+	start(t, config.Export, app.Export, append([]string{fmt.Sprintf("--metrics-port=%d", d.exporter)}, where...)...)
 
 	d.watch(rules.Defaults().Scale(timeScale))
 	return d
@@ -86,10 +95,10 @@ func (d *watchedDesk) watch(th rules.Thresholds) {
 func (d *watchedDesk) publish(i int, more ...string) {
 	th := rules.Defaults().Scale(timeScale)
 	d.running[i] = start(d.t, config.Publish, app.Publish, append([]string{
-		"--redis=" + d.redis.URL(), fmt.Sprintf("--publisher-port=%d", d.publishers[i]), fmt.Sprintf("--publisher-id=desk-%d", i),
+		fmt.Sprintf("--publisher-port=%d", d.publishers[i]), fmt.Sprintf("--publisher-id=desk-%d", i),
 		fmt.Sprintf("--market-stale-sec=%v", th.MarketStale.Seconds()), fmt.Sprintf("--position-stale-sec=%v", th.PositionAge.Seconds()),
 		fmt.Sprintf("--max-publish-age-sec=%v", th.PublishAge.Seconds()), "--publish-interval-sec=2", "--lease-interval-sec=0.5",
-	}, more...)...)
+	}, slices.Concat(d.where, more)...)...)
 }
 
 // end stops a publisher.
@@ -115,7 +124,7 @@ func (d *watchedDesk) holder() (int, error) {
 }
 
 // goShort turns a position round, with the same profit.
-func goShort(t *testing.T, c *redis.Client, sym position.Symbol) {
+func goShort(t *testing.T, c redis.UniversalClient, sym position.Symbol) {
 	t.Helper()
 	key := "quantum:state:positions:" + string(sym)
 	price, err := c.HGet(t.Context(), key, "current_price").Float64()
@@ -128,7 +137,7 @@ func goShort(t *testing.T, c *redis.Client, sym position.Symbol) {
 }
 
 // trade keeps the newest candle of each symbol moving until the test ends.
-func trade(t *testing.T, c *redis.Client, symbols ...position.Symbol) {
+func trade(t *testing.T, c redis.UniversalClient, symbols ...position.Symbol) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -1,12 +1,8 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -71,118 +67,11 @@ func (l *loader) note(env, text string) {
 	l.draft.notes = append(l.draft.notes, Note{Setting: env, Text: text})
 }
 
-var redisSettingNames = []string{
-	"REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE",
-	"REDIS_TLS_CA_FILE", "REDIS_TLS_CERT_FILE", "REDIS_TLS_KEY_FILE",
-}
-
-func (l *loader) combineRedis() {
-	d := &l.draft
-	named := false
-	for _, env := range redisSettingNames {
-		named = named || l.isSet(env)
-	}
-	if l.role == Up && !named {
-		d.Embedded = true
-		return
-	}
-	d.Redis = Redis{Network: "tcp", DB: d.db, Username: d.username, Password: d.password}
-	host, port := or(d.host, "127.0.0.1"), 6379
-	if d.port != 0 {
-		port = d.port
-	}
-	useTLS := d.caFile != "" || d.certFile != ""
-	if l.isSet("REDIS_URL") && !l.failed["REDIS_URL"] {
-		host, port = l.applyURL()
-		useTLS = d.url.tls
-	}
-	if d.Redis.Addr = net.JoinHostPort(host, strconv.Itoa(port)); d.Redis.Network == "unix" {
-		d.Redis.Addr = d.url.host
-	}
-	l.readPassword()
-	l.buildTLS(useTLS, host)
-}
-
-// applyURL takes host, port, database, user and password from the URL. The single settings stand in for it and may
-// repeat it; where they disagree, the URL wins only from a higher layer.
-func (l *loader) applyURL() (host string, port int) {
-	d, u := &l.draft, l.draft.url
-	d.Redis.Network = u.network
-	port = 6379
-	if u.port != "" {
-		port, _ = strconv.Atoi(u.port) // checked when it was read
-	}
-	db, _ := strconv.Atoi(or(u.db, "0"))
-	l.agree("REDIS_HOST", u.network == "tcp" && sameHost(d.host, u.host))
-	l.agree("REDIS_PORT", u.network == "tcp" && d.port == port)
-	if u.db != "" || l.below("REDIS_DB") {
-		l.agree("REDIS_DB", d.db == db)
-		d.Redis.DB = db
-	}
-	if u.username != "" {
-		l.agree("REDIS_USERNAME", d.username == u.username)
-		d.Redis.Username = u.username
-	}
-	if u.password != "" {
-		l.agree("REDIS_PASSWORD", d.password.Reveal() == u.password)
-		d.Redis.Password = NewSecret(u.password)
-	}
-	return u.host, port
-}
-
-// below tells whether a setting comes from a lower layer than the URL, so that the URL replaces it.
-func (l *loader) below(env string) bool { return l.values[env].layer < l.values["REDIS_URL"].layer }
-
-func (l *loader) agree(env string, same bool) {
-	if l.isSet(env) && !same && !l.below(env) {
-		l.contradict("they name different servers or accounts; keep one of the two", "REDIS_URL", env)
-	}
-}
-
-func sameHost(a, b string) bool {
-	local := func(h string) string {
-		if h = strings.ToLower(h); h == "localhost" {
-			return "127.0.0.1"
-		}
-		return h
-	}
-	return local(a) == local(b)
-}
-
 func or(text, otherwise string) string {
 	if text == "" {
 		return otherwise
 	}
 	return text
-}
-
-const maxPasswordFileBytes = 4096
-
-func (l *loader) readPassword() {
-	d := &l.draft
-	if d.passwordFile == "" {
-		return
-	}
-	if l.isSet("REDIS_PASSWORD") {
-		l.contradict("the password is given twice; keep one of the two", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE")
-		return
-	}
-	if d.url.password != "" {
-		l.contradict("the password is given twice; take it out of the URL", "REDIS_URL", "REDIS_PASSWORD_FILE")
-		return
-	}
-	raw, err := os.ReadFile(d.passwordFile)
-	text := strings.TrimRight(string(raw), "\r\n")
-	switch {
-	case err != nil:
-		l.refuseEnv("REDIS_PASSWORD_FILE", "cannot be read")
-	case text == "":
-		l.refuseEnv("REDIS_PASSWORD_FILE", "the file is empty")
-	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
-		l.refuseEnv("REDIS_PASSWORD_FILE", "the file holds more than one line; it must hold the password alone")
-	default:
-		d.Redis.Password = NewSecret(text)
-	}
 }
 
 func (l *loader) refuseEnv(env, text string) {
@@ -191,42 +80,6 @@ func (l *loader) refuseEnv(env, text string) {
 			l.refuse(s, text)
 		}
 	}
-}
-
-// buildTLS makes the TLS configuration, and says so where the parts do not fit together.
-func (l *loader) buildTLS(use bool, host string) {
-	d := &l.draft
-	for _, env := range []string{"REDIS_TLS_CA_FILE", "REDIS_TLS_CERT_FILE", "REDIS_TLS_KEY_FILE"} {
-		if l.isSet(env) && l.isSet("REDIS_URL") && !l.failed["REDIS_URL"] && !use {
-			l.contradict("the URL says plain text; begin it with rediss://", "REDIS_URL", env)
-		}
-	}
-	if l.isSet("REDIS_TLS_CERT_FILE") != l.isSet("REDIS_TLS_KEY_FILE") {
-		l.problems = append(l.problems, Problem{
-			Setting: "REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE",
-			Text:    "one is given without the other; a client certificate needs both",
-		})
-		return
-	}
-	if !use {
-		return
-	}
-	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if d.caFile != "" {
-		pem, err := os.ReadFile(d.caFile)
-		conf.RootCAs = x509.NewCertPool()
-		if err != nil || !conf.RootCAs.AppendCertsFromPEM(pem) {
-			l.refuseEnv("REDIS_TLS_CA_FILE", "holds no PEM certificate")
-		}
-	}
-	if d.certFile != "" && d.keyFile != "" {
-		pair, err := tls.LoadX509KeyPair(d.certFile, d.keyFile)
-		if err != nil {
-			l.refuseEnv("REDIS_TLS_CERT_FILE", "does not load together with REDIS_TLS_KEY_FILE: both must be PEM and belong together")
-		}
-		conf.Certificates = []tls.Certificate{pair}
-	}
-	d.Redis.TLS = conf
 }
 
 // combineSources settles feed and positions, under their own and their earlier names.

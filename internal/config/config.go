@@ -8,11 +8,8 @@
 package config
 
 import (
-	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strconv"
 	"time"
 
 	"quantumharvest/internal/position"
@@ -78,33 +75,6 @@ const (
 	LogText LogFormat = "text"
 	LogJSON LogFormat = "json"
 )
-
-// Redis says how to reach the server that holds the wire contract.
-type Redis struct {
-	Network  string // "tcp" or "unix"
-	Addr     string // host:port, or the path of a socket
-	DB       int
-	Username string
-	Password Secret
-	TLS      *tls.Config // nil: plain
-}
-
-// String is the address as a URL, without the password.
-func (r Redis) String() string {
-	u := url.URL{Scheme: "redis", Host: r.Addr, Path: "/" + strconv.Itoa(r.DB)}
-	if r.Network == "unix" {
-		u = url.URL{Scheme: "unix", Path: r.Addr, RawQuery: "db=" + strconv.Itoa(r.DB)}
-	} else if r.TLS != nil {
-		u.Scheme = "rediss"
-	}
-	if r.Username != "" {
-		u.User = url.User(r.Username)
-	}
-	return u.String()
-}
-
-// LogValue is String, so that neither the password nor the TLS configuration is taken apart by a logger.
-func (r Redis) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
 // Keys are the prefixes of every key that is read or written; each ends in a separator.
 type Keys struct {

@@ -139,12 +139,12 @@ func FuzzParseSymbols(f *testing.F) {
 
 // Whatever the URL: no panic, and no message that repeats a password.
 func FuzzRedisURL(f *testing.F) {
-	for _, seed := range []string{"redis://h:1/2", "rediss://u:p@[::1]", "unix:///s?db=1", "redis://h?db=1&db=2", "x"} {
+	for _, seed := range []string{"redis://h:1/2", "rediss://u:p@[::1]", "unix:///s?db=1", "redis://h?db=1&db=2", "redis+sentinel://u:p@a:1,[::1]/m%2f/3", "rediss+cluster://a,b:2/0", "x"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var d draft
-		if err := setRedisURL(&d, text); err == nil && d.url.host == "" {
+		if err := setRedisURL(&d, text); err == nil && d.url.host == "" && len(d.url.sentinels)+len(d.url.cluster) == 0 {
 			t.Errorf("%q names no host", text)
 		}
 	})

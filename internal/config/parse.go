@@ -376,11 +376,6 @@ func checkHost(text string) (string, error) {
 	return host, nil
 }
 
-func setRedisHost(d *draft, text string) (err error) {
-	d.host, err = checkHost(text)
-	return err
-}
-
 func setListenHost(d *draft, text string) (err error) {
 	d.ListenHost, err = checkHost(text)
 	return err
@@ -430,67 +425,5 @@ func setLogLevel(d *draft, text string) error {
 	default:
 		return errors.New("not a level; write DEBUG, INFO, WARNING or ERROR")
 	}
-	return nil
-}
-
-// redisURL is a REDIS_URL taken apart.
-type redisURL struct {
-	network, host, port string // port as text; path of the socket in host
-	db                  string // blank: not said
-	username, password  string
-	tls                 bool
-}
-
-// setRedisURL never repeats any of the text in an error: it may hold a password.
-func setRedisURL(d *draft, text string) error {
-	const example = "write for example redis://127.0.0.1:6379/0"
-	u, err := url.Parse(text)
-	if err != nil {
-		return errors.New("not a URL; " + example + ", with special characters of the password as %XX")
-	}
-	if u.Fragment != "" {
-		return errors.New("has a # in it; write it as %23")
-	}
-	r := redisURL{network: "tcp", host: u.Hostname(), port: u.Port()}
-	r.username = u.User.Username()
-	r.password, _ = u.User.Password()
-	switch u.Scheme {
-	case "redis":
-	case "rediss":
-		r.tls = true
-	case "unix":
-		r.network, r.host = "unix", u.Path
-		if u.Host != "" || u.Path == "" {
-			return errors.New("a socket is written with its full path: unix:///run/redis/redis.sock")
-		}
-	default:
-		return errors.New("does not begin with redis://, rediss:// or unix://; " + example)
-	}
-	if r.host == "" {
-		return errors.New("names no host; " + example)
-	}
-	if r.network == "tcp" {
-		if port, err := strconv.Atoi(r.port); r.port != "" && (err != nil || port < 1 || port > 65535) {
-			return errors.New("has a port that is not a number from 1 to 65535; " + example)
-		}
-		r.db = strings.Trim(u.Path, "/")
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return errors.New("has an unreadable part after the question mark; only db=N is understood there")
-	}
-	for name, values := range query {
-		if name != "db" || len(values) != 1 {
-			return errors.New("has a part after the question mark that is not understood; only db=N is, the rest has settings of its own")
-		}
-		if r.db != "" && r.db != values[0] {
-			return errors.New("names two databases; leave out ?db=")
-		}
-		r.db = values[0]
-	}
-	if db, err := strconv.Atoi(r.db); r.db != "" && (err != nil || db < 0 || db > 65535) {
-		return errors.New("has a database that is not a number from 0 up; " + example)
-	}
-	d.url = r
 	return nil
 }

@@ -63,6 +63,13 @@ type draft struct {
 	certFile     string
 	keyFile      string
 
+	sentinels            []string
+	master               string
+	sentinelUsername     string
+	sentinelPassword     Secret
+	sentinelPasswordFile string
+	cluster              []string
+
 	feed           Feed
 	stateSource    string
 	positions      Positions
@@ -164,72 +171,6 @@ func inputSettings() []Setting {
 		},
 	}
 	return inGroup(GroupInput, rows)
-}
-
-func redisSettings() []Setting {
-	rows := []Setting{
-		{
-			Env: "REDIS_URL", Flag: "redis", Arg: "URL", Roles: everyone, Legacy: true, Secret: true,
-			DefaultText: "up: an embedded Redis; else redis://127.0.0.1:6379/0",
-			Usage:       "Redis server: redis://, rediss:// (TLS) or unix://, with [USER:PASSWORD@]HOST:PORT/DB",
-			set:         setRedisURL,
-		},
-		{
-			Env: "REDIS_HOST", Flag: "redis-host", Arg: "HOST", Roles: everyone, Legacy: true,
-			DefaultText: "127.0.0.1",
-			Usage:       "Redis host, where no URL is given",
-			set:         setRedisHost,
-		},
-		{
-			Env: "REDIS_PORT", Flag: "redis-port", Arg: "PORT", Roles: everyone, Legacy: true,
-			DefaultText: "6379",
-			Usage:       "Redis port, where no URL is given",
-			set:         integer(func(d *draft) *int { return &d.port }, 1, 65535),
-		},
-		{
-			Env: "REDIS_DB", Flag: "redis-db", Arg: "N", Roles: everyone, Legacy: true,
-			DefaultText: "0",
-			Usage:       "Redis database number, where no URL is given",
-			set:         integer(func(d *draft) *int { return &d.db }, 0, 65535),
-		},
-		{
-			Env: "REDIS_USERNAME", Flag: "redis-username", Arg: "NAME", Roles: everyone,
-			Usage: "ACL user",
-			set:   token(func(d *draft) *string { return &d.username }),
-		},
-		{
-			Env: "REDIS_PASSWORD", Roles: everyone, Secret: true,
-			Usage: "password; has no flag because command lines are public",
-			set:   func(d *draft, text string) error { d.password = NewSecret(text); return nil },
-		},
-		{
-			Env: "REDIS_PASSWORD_FILE", Flag: "redis-password-file", Arg: "FILE", Roles: everyone,
-			Usage: "file that holds the password",
-			set:   file(func(d *draft) *string { return &d.passwordFile }),
-		},
-		{
-			Env: "REDIS_TLS_CA_FILE", Flag: "redis-tls-ca-file", Arg: "FILE", Roles: everyone,
-			DefaultText: "the system's roots",
-			Usage:       "PEM certificates to check the server against; turns TLS on where no URL is given",
-			set:         file(func(d *draft) *string { return &d.caFile }),
-		},
-		{
-			Env: "REDIS_TLS_CERT_FILE", Flag: "redis-tls-cert-file", Arg: "FILE", Roles: everyone,
-			Usage: "PEM certificate to show to the server",
-			set:   file(func(d *draft) *string { return &d.certFile }),
-		},
-		{
-			Env: "REDIS_TLS_KEY_FILE", Flag: "redis-tls-key-file", Arg: "FILE", Roles: everyone,
-			Usage: "PEM key of that certificate",
-			set:   file(func(d *draft) *string { return &d.keyFile }),
-		},
-		{
-			Env: "EMBEDDED_REDIS_PORT", Flag: "embedded-redis-port", Arg: "PORT", Default: "6379", Roles: []Role{Up},
-			Usage: "port of the embedded Redis on 127.0.0.1; a taken one: the next free one; 0: any",
-			set:   integer(func(d *draft) *int { return &d.EmbeddedPort }, 0, 65535),
-		},
-	}
-	return inGroup(GroupRedis, rows)
 }
 
 func keySettings() []Setting {

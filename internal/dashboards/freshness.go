@@ -56,10 +56,11 @@ func freshness() board {
 			},
 			{
 				shape: grid, title: "Lease owner", width: 8, height: 6,
-				description: "Who may write. Where there is no lease: who wrote the proposals that are there.",
+				description: "Who may write; a shard that is not listed is held by nobody. With an earlier publisher, which knows no lease: who wrote the proposals.",
 				queries: []query{{
 					expr: `max by (shard, holder) (quantum_harvest_lease_info)
-or on () max by (holder) (label_replace(quantum_harvest_proposal_info, "holder", "$1", "publisher", "(.*)"))`, now: true,
+or
+max by (holder) (label_replace(quantum_harvest_proposal_info, "holder", "$1", "publisher", "(.*)")) unless on () quantum_harvest_lease_shards`, now: true,
 				}},
 			},
 			{

@@ -12,10 +12,9 @@ func storeFaults() []fault {
 		{
 			number: 13, name: "Redis down 60 s", seen: by(45*time.Second, "QuantumHarvestStoreDown"),
 			prepare: func(s *stand) { s.keep = true },
-			inject: func(_ context.Context, d *drill) error {
+			inject: func(ctx context.Context, d *drill) error {
 				d.o.change(func(o *observer) { all(o.blindFor, true) })
-				d.s.redis.kill()
-				return nil
+				return d.killRedis(ctx)
 			},
 			meanwhile: func(ctx context.Context, d *drill) error {
 				if err := await(ctx, 5*time.Second, "the exporter", func() error { return noSymbols(ctx, d) }); err != nil {
@@ -30,7 +29,9 @@ func storeFaults() []fault {
 			number: 14, name: "Redis restarted empty", hold: time.Minute,
 			inject: func(ctx context.Context, d *drill) error {
 				d.o.change(func(o *observer) { o.forgetful = true; all(o.blindFor, true) })
-				d.s.redis.kill()
+				if err := d.killRedis(ctx); err != nil {
+					return err
+				}
 				return d.s.startRedis(ctx)
 			},
 			meanwhile: func(ctx context.Context, d *drill) error { return republished(ctx, d, 3*time.Second) },
@@ -81,6 +82,23 @@ func storeFaults() []fault {
 			after:  func(ctx context.Context, d *drill) error { return republished(ctx, d, 8*time.Second) },
 		},
 	}
+}
+
+// killRedis kills Redis while nobody writes, so that its last words were seen: what the exporter shows is held against them.
+func (d *drill) killRedis(ctx context.Context) error {
+	for _, p := range d.s.publishers {
+		if err := p.stop(); err != nil {
+			return err
+		}
+	}
+	d.o.lookAtRedis(ctx)
+	d.s.redis.kill()
+	for _, p := range d.s.publishers {
+		if err := p.proceed(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // noSymbols demands that the exporter says that Redis is away, and nothing of any symbol.

@@ -40,7 +40,7 @@ func (e *Engine) collect(now time.Time) Work {
 			continue // another publisher writes it, or nobody may at this moment
 		}
 		e.produce(s, b, now)
-		if !s.covered || s.inFlight || e.beatNo < s.retryBeat {
+		if !s.covered || s.unread || s.inFlight || e.beatNo < s.retryBeat {
 			continue
 		}
 		if s.unexpect && !s.open {

@@ -2,9 +2,11 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -35,6 +37,8 @@ type desk struct {
 	prices map[position.Symbol]float64
 
 	started int // engines made so far
+	// lost are symbols whose part of the store does not answer when its memory is read.
+	lost []position.Symbol
 }
 
 func newDesk(t testing.TB, change ...func(*engine.Options)) *desk {
@@ -109,6 +113,11 @@ func (d *desk) recall(eng *engine.Engine) {
 	}
 	recall := eng.BeginRecall(d.now)
 	m, err := d.store.Remember(context.Background(), nil)
+	for i := range m.Entries {
+		if e := &m.Entries[i]; slices.Contains(d.lost, e.Symbol) {
+			*e = store.Entry{Symbol: e.Symbol, Lost: true, Err: errors.New("node away")}
+		}
+	}
 	if err == nil {
 		eng.Restore(recall, m, d.now)
 	}

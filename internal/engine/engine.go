@@ -31,6 +31,8 @@ type Engine struct {
 	keeper     *lease.Keeper
 	noted      []int64 // by shard: the fence of the lease that was last logged and counted
 	remembered []int64 // by shard: the fence of the lease under which the store's memory was read
+	recalledAt time.Time
+	unread     int // symbols of which that memory was out of reach
 
 	// Positions that arrive before the durable memory was read wait here: the book must know stored episodes and
 	// extremes before it meets the live ones.
@@ -251,7 +253,8 @@ func (e *Engine) elapsed(now time.Time) float64 { return now.Sub(e.started).Seco
 func (e *Engine) refreshUniverse() {
 	universe := make([]position.Symbol, 0, len(e.order))
 	for _, s := range e.order {
-		if s.open || s.market.produces || e.filter[s.name] {
+		_, unclaimed := e.unclaimed[s.name] // whether its position is gone is to be found out
+		if s.open || unclaimed || s.market.produces || e.filter[s.name] {
 			universe = append(universe, s.name)
 		}
 	}

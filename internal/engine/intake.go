@@ -146,8 +146,14 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 // noteRefused keeps the positions in sight whose record cannot be read: they are expected like any other, so that a
 // missing proposal shows, until the record is gone or good.
 func (e *Engine) noteRefused(snap *position.Snapshot) {
+	refused := snap.Refused
 	for _, name := range e.refused[snap.Source] {
-		if s := e.symbols[name]; s != nil && s.refused && !slices.Contains(snap.Refused, name) {
+		s := e.symbols[name]
+		switch {
+		case s == nil || !s.refused || slices.Contains(snap.Refused, name):
+		case slices.Contains(snap.Lost, name):
+			refused = append(slices.Clip(refused), name) // as far as is known it is still there
+		default:
 			s.refused = false
 			s.unexpect = !s.open
 		}
@@ -159,7 +165,7 @@ func (e *Engine) noteRefused(snap *position.Snapshot) {
 		}
 		s.refused, s.unexpect = true, false
 	}
-	e.refused[snap.Source] = snap.Refused
+	e.refused[snap.Source] = refused
 }
 
 func (e *Engine) openPosition(s *symbol, p position.Position) {

@@ -11,14 +11,29 @@ import (
 )
 
 // Recall is one reading of what the store remembers, under way: it counts for the leases that were held when it began.
-type Recall struct{ fences []int64 }
+type Recall struct {
+	fences []int64
+	late   bool
+}
+
+// Late tells that the reading is only about symbols that were out of reach before, so that others can go on without it.
+func (r Recall) Late() bool { return r.late }
+
+// recallEvery is how often symbols that are out of reach are looked for again.
+const recallEvery = time.Second
 
 // WantsRecall tells that the memory of the store must be read before anything more can be written: at the start, once it
 // is known who writes, and whenever a lease was taken since the last reading. Another process may have written under it.
+// In a Cluster some of it may have been out of reach: then the symbols concerned wait for another reading, and no others.
 func (e *Engine) WantsRecall(now time.Time) bool {
 	if !e.restored {
 		return e.keeper.Settled()
 	}
+	return e.newTerm(now) || e.unread > 0 && now.Sub(e.recalledAt) >= recallEvery
+}
+
+// newTerm tells whether a lease is held that was taken since the memory was read.
+func (e *Engine) newTerm(now time.Time) bool {
 	for shard, known := range e.remembered {
 		if fence := e.keeper.Fence(shard, now); fence != 0 && fence != known {
 			return true
@@ -29,7 +44,8 @@ func (e *Engine) WantsRecall(now time.Time) bool {
 
 // BeginRecall must be called before the reading begins; what is read goes to Restore.
 func (e *Engine) BeginRecall(now time.Time) Recall {
-	r := Recall{fences: make([]int64, len(e.remembered))}
+	r := Recall{fences: make([]int64, len(e.remembered)), late: e.restored && !e.newTerm(now)}
+	e.recalledAt = now
 	for shard := range r.fences {
 		r.fences[shard] = e.keeper.Fence(shard, now)
 	}
@@ -58,15 +74,33 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 		found[en.Symbol] = en
 	}
 	taken := func(shard int) bool { return r.fences[shard] != 0 && r.fences[shard] != e.remembered[shard] }
+	for _, s := range e.order {
+		if s.unread && !s.recalled {
+			s.closing = nil // of what nobody was told of; what the store holds says what has ended
+		}
+	}
 	for _, c := range m.Pending {
-		if s := e.symbol(c.Symbol); taken(s.shard) && s.covered {
+		if s := e.symbol(c.Symbol); (taken(s.shard) || s.unread) && s.covered {
 			s.closing = append(s.closing, c)
 		}
 	}
+	e.unread = 0
 	for _, s := range e.order {
-		if s.covered && (first || taken(s.shard)) {
-			e.recall(s, found[s.name], m.Closed[s.name])
+		if !s.covered || !first && !taken(s.shard) && !s.unread {
+			continue
 		}
+		en := found[s.name]
+		late := s.unread
+		if s.unread = en != nil && en.Lost; s.unread {
+			e.unread++
+			e.say("unread", s.name, "what the store holds of it is out of reach: nothing is written before it was read", "err", en.Err)
+			continue
+		}
+		if late && !s.recalled && en != nil {
+			e.forget(s, en)
+		}
+		e.recall(s, en, m.Closed[s.name])
+		s.recalled = true
 	}
 	for shard := range r.fences {
 		if taken(shard) {
@@ -79,6 +113,17 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 		e.takeSnapshot(snap)
 	}
 	e.waiting = nil
+}
+
+// forget drops what this process made of a position whose memory it could not read so far, where that memory is whole: it
+// was to come first, and the next reading of the source confirms it or not.
+func (e *Engine) forget(s *symbol, en *store.Entry) {
+	p := en.Proposal
+	pos, open := e.book.Get(s.name)
+	if open && en.Found && len(en.Problems) == 0 && pos.Side == p.Side && pos.Episode != p.Episode && e.book.Ended(s.name) != p.Episode {
+		e.book.Forget(s.name)
+		s.open = false
+	}
 }
 
 // recall puts what the store holds of one symbol beside what this process knows of it. A nil entry: nothing, and it is
@@ -185,7 +230,7 @@ func (e *Engine) sweep(snap *position.Snapshot) {
 		if e.writable(s.shard) == 0 {
 			continue // whoever writes it clears it away
 		}
-		known := s.open || slices.Contains(snap.Refused, name) ||
+		known := s.open || slices.Contains(snap.Refused, name) || slices.Contains(snap.Lost, name) ||
 			slices.ContainsFunc(snap.Records, func(r position.Record) bool { return r.Symbol == name && !r.Flat() })
 		switch {
 		case s.open:
@@ -223,7 +268,7 @@ func (e *Engine) Audit(c store.Collection, now time.Time) {
 	}
 	for _, en := range c.Entries {
 		s, ok := e.symbols[en.Symbol]
-		if !ok || e.writable(s.shard) == 0 || s.held.proposal.Revision == 0 || s.held.distrust || s.inFlight {
+		if !ok || en.Lost || e.writable(s.shard) == 0 || s.held.proposal.Revision == 0 || s.held.distrust || s.inFlight {
 			continue
 		}
 		if en.Found && en.Err == nil && len(en.Problems) == 0 && sameContent(en.Proposal, s.held.proposal) {

@@ -26,6 +26,8 @@ type symbol struct {
 
 	advice advice
 	held   held
+	// unread: what the store holds of it was out of reach when its memory was read. recalled: it was read at least once.
+	unread, recalled bool
 
 	// revision is the highest this key ever had, as far as is known. It never goes back, whoever the position is.
 	revision int64

@@ -92,6 +92,7 @@ type Exporter struct {
 	loggedAt time.Time // the last line about a good scrape
 	warnedAt time.Time // the last line about a failed reading
 	blindAt  time.Time // the last line about an unreadable expected set
+	partlyAt time.Time // the last line about a part that is out of reach
 }
 
 // New makes an Exporter and registers its own metrics.
@@ -264,10 +265,14 @@ func (e *Exporter) count(s *snapshot) {
 		e.symbolErrors.WithLabelValues(string(classifySymbol(s.ExpectedErr))).Inc()
 		e.logExpected(s)
 	}
+	lost, why := 0, s.LeaseErr
 	for i := range s.Entries {
 		entry := &s.Entries[i]
 		if entry.Err != nil {
-			e.symbolErrors.WithLabelValues(string(classifySymbol(entry.Err))).Inc()
+			if entry.Lost {
+				lost, why = lost+1, entry.Err
+			}
+			e.symbolErrors.WithLabelValues(string(classifyEntry(entry))).Inc()
 			e.logger.Debug("a proposal cannot be read", "symbol", entry.Symbol, "err", entry.Err)
 			continue
 		}
@@ -277,6 +282,9 @@ func (e *Exporter) count(s *snapshot) {
 		for _, p := range entry.Problems {
 			e.badFields.WithLabelValues(p.Field, string(p.Kind)).Inc()
 		}
+	}
+	if why != nil {
+		e.logLost(s, lost, why)
 	}
 }
 
@@ -376,6 +384,19 @@ func (e *Exporter) logExpected(s *snapshot) {
 	e.mu.Unlock()
 	if due {
 		e.logger.Warn("the set of expected symbols cannot be read: only those of SYMBOLS are shown", "err", s.ExpectedErr)
+	}
+}
+
+// logLost says that a part of the store is out of reach.
+func (e *Exporter) logLost(s *snapshot, symbols int, why error) {
+	e.mu.Lock()
+	due := s.readAt.Sub(e.partlyAt) >= warnEvery
+	if due {
+		e.partlyAt = s.readAt
+	}
+	e.mu.Unlock()
+	if due {
+		e.logger.Warn("a part of the store cannot be read: there are no metrics of some symbols", "symbols", symbols, "lease", s.LeaseErr == nil, "err", why)
 	}
 }
 

@@ -248,7 +248,7 @@ var (
 	}
 	descSymbolErrors = Desc{
 		Name: "quantum_harvest_symbol_errors_total", Type: Counter, Labels: []string{"reason"},
-		Help: "Proposals that could not be read at all while others could, once per reading, by reason: wrong_type, auth, other.",
+		Help: "Proposals that could not be read at all while others could, once per reading, by reason: wrong_type, auth, node_away, other.",
 	}
 	descDerived = Desc{
 		Name: "quantum_harvest_derived_heartbeats_total", Type: Counter,

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"unicode"
 	"unicode/utf8"
+
+	"quantumharvest/internal/store"
 )
 
 // reason is why a reading failed. The set is fixed: it is a metric label.
@@ -24,11 +26,12 @@ const (
 
 	// Of one key among others.
 	reasonWrongType reason = "wrong_type"
+	reasonLost      reason = "node_away" // the node of a Cluster that holds it does not answer
 )
 
 var (
 	readReasons   = [...]reason{reasonTimeout, reasonRefused, reasonAuth, reasonNotReady, reasonCanceled, reasonOther}
-	symbolReasons = [...]reason{reasonWrongType, reasonAuth, reasonOther}
+	symbolReasons = [...]reason{reasonWrongType, reasonAuth, reasonLost, reasonOther}
 )
 
 // explanation is what /-/ready and the landing page say.
@@ -93,6 +96,13 @@ func classifySymbol(err error) reason {
 		return r
 	}
 	return reasonOther
+}
+
+func classifyEntry(e *store.Entry) reason {
+	if e.Lost {
+		return reasonLost
+	}
+	return classifySymbol(e.Err)
 }
 
 const maxLabelBytes = 64

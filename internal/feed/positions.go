@@ -46,9 +46,11 @@ const (
 
 // RedisPositionsOptions say where positions lie.
 type RedisPositionsOptions struct {
-	// Client speaks to a single node or through Sentinel. It should have ContextTimeoutEnabled, so that a stuck read
-	// ends with its deadline.
-	Client       redis.UniversalClient
+	// Client should have ContextTimeoutEnabled, so that a stuck read ends with its deadline.
+	Client redis.UniversalClient
+	// Universe are symbols that somebody takes to be open, asked before each poll; nil: nobody does. In a Cluster a
+	// position can only be told from one that is out of reach where it is known which key to look for.
+	Universe     func() []position.Symbol
 	Mode         PositionMode      // blank: PositionsAuto
 	Prefix       string            // of all keys; blank: quantum:
 	Key          string            // JSON hash, and with a colon the start of every symbol's hash; blank: <Prefix>state:positions
@@ -67,15 +69,23 @@ type RedisPositionsOptions struct {
 //
 // A poll is one pipelined round trip, whatever the number of positions; keys are discovered by SCAN beside it. Every
 // poll that was read to the end gives a Snapshot, named redis_hash or redis_stream after where it comes from. Its
-// Instance is the run id of the server; where the server does not tell, every outage counts as another incarnation.
+// Instance is the run id of the server, so that after a failover it is another; where the server does not tell, every
+// outage counts as another incarnation.
+//
+// In a Cluster the keys of all nodes are read, and Instance stands for all of them: where one node was replaced or
+// restarted, absence counts for nothing for a while anywhere. The positions of a node that is out of reach are Lost, those
+// of the others are read as ever, and an Outage names the node. A node that comes back without a single position, as
+// another incarnation, has lost them: they stay Lost until there is something on it again.
 //
 // The hashes are snapshots of a state: a symbol that is not there is absent. The stream is a log of events: nothing is
 // ever absent from it, and only a close event or a quantity of zero ends a position.
 type RedisPositions struct {
 	opts    RedisPositionsOptions
 	name    string
+	nodes   *redisNodes // nil: one server
 	defects *defectBook
 	flawed  map[string]bool // keys found wrong by this poll
+	missed  error           // what a node that is out of reach said in this poll; nil: all answered
 
 	hashes   map[position.Symbol]*positionHash
 	order    []*positionHash
@@ -83,6 +93,7 @@ type RedisPositions struct {
 	nextScan time.Time
 	own      positionKind // symbols with a hash of their own
 	json     positionKind // symbols in the JSON hash
+	jsonRun  string       // in a Cluster: the incarnation of its node when it last held any
 	seen     bool         // some hash was seen to hold a position
 
 	stream positionStream
@@ -100,6 +111,7 @@ type positionHash struct {
 	probed  bool      // asked for by name, whether it was ever seen or not
 	present bool      // at the last poll
 	seenAt  time.Time // when it was last there, or discovered
+	run     string    // in a Cluster: the incarnation of its node when it was last there
 }
 
 // lostFor is how long the disappearance of all positions of one kind is taken for an accident of their writer.
@@ -168,7 +180,7 @@ func NewRedisPositions(opts RedisPositionsOptions) (*RedisPositions, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	p.opts, p.defects = opts, newDefectBook(p.name)
+	p.opts, p.nodes, p.defects = opts, nodesOf(opts.Client), newDefectBook(p.name)
 	p.stream.latest = make(map[position.Symbol]*positionEvent)
 	if opts.Mode != PositionsStream {
 		for _, s := range opts.Symbols {
@@ -193,12 +205,25 @@ func (p *RedisPositions) poll(ctx context.Context, sink Sink) error {
 	if ctx.Err() != nil {
 		return err
 	}
+	report := p.missed
 	if err != nil {
 		p.outages++
-		err = fmt.Errorf("read positions from redis: %w", err)
+		report = err
 	}
-	p.away.note(p.name, err, p.opts.Now(), p.opts.Log, sink)
+	if report != nil {
+		report = fmt.Errorf("read positions from redis: %w", report)
+	}
+	p.away.note(p.name, report, p.opts.Now(), p.opts.Log, sink)
 	return err
+}
+
+// lost tells whether an answer is missing because its node is out of reach.
+func (p *RedisPositions) lost(err error) bool {
+	if !p.nodes.lost(err) {
+		return false
+	}
+	p.missed = err
+	return true
 }
 
 // positionReplies are the answers of one poll.
@@ -216,6 +241,7 @@ type positionReplies struct {
 func (p *RedisPositions) read(ctx context.Context, sink Sink) error {
 	hashes := p.opts.Mode != PositionsStream
 	stream := p.opts.Mode == PositionsStream || (p.opts.Mode == PositionsAuto && !p.seen)
+	p.missed = nil
 	if hashes {
 		if err := p.scan(ctx); err != nil {
 			return fmt.Errorf("find position keys: %w", err)
@@ -226,8 +252,18 @@ func (p *RedisPositions) read(ctx context.Context, sink Sink) error {
 	// What is read is at least as new as the question.
 	at := p.opts.Now()
 	pipe := p.opts.Client.Pipeline()
-	r := positionReplies{info: pipe.Info(ctx, "server")}
+	var r positionReplies
+	var instance string
+	if p.nodes == nil {
+		r.info = pipe.Info(ctx, "server")
+	} else {
+		var err error
+		if instance, err = p.instanceOfNodes(ctx); err != nil {
+			return err
+		}
+	}
 	if hashes {
+		p.discoverUniverse(at)
 		r.beat = pipe.Get(ctx, p.opts.HeartbeatKey)
 		r.json = pipe.HGetAll(ctx, p.opts.Key)
 		r.kinds, r.fields = make([]*redis.StatusCmd, len(p.order)), make([]*redis.SliceCmd, len(p.order))
@@ -239,17 +275,19 @@ func (p *RedisPositions) read(ctx context.Context, sink Sink) error {
 	if stream {
 		p.stream.ask(ctx, pipe, p.opts.StreamKey, &r)
 	}
-	if err := execute(ctx, pipe); err != nil {
+	if err := p.nodes.execute(ctx, pipe); err != nil {
 		return err
 	}
-	instance := p.instance(r.info)
+	if p.nodes == nil {
+		instance = p.instance(r.info)
+	}
 	clear(p.flawed)
 
 	var tally positionTally
 	var snaps [2]Snapshot
 	n := 0
 	if hashes {
-		snaps[n] = p.takeHashes(&r, at, sink)
+		snaps[n] = p.takeHashes(ctx, &r, at, sink)
 		tally.count(&snaps[n])
 		n++
 		stream = stream && !p.seen
@@ -279,23 +317,51 @@ func (p *RedisPositions) read(ctx context.Context, sink Sink) error {
 
 // instance identifies the incarnation of the server. It matters wherever absence is to be evidence.
 func (p *RedisPositions) instance(info *redis.StringCmd) string {
-	for line := range strings.Lines(info.Val()) {
-		if id, ok := strings.CutPrefix(line, "run_id:"); ok && strings.TrimSpace(id) != "" {
-			return strings.TrimSpace(id)
-		}
+	if id := infoLine(info.Val(), "run_id"); id != "" {
+		return id
 	}
-	if !p.noRunID {
-		p.noRunID = true
-		p.opts.Log.Info("redis does not tell its run id (INFO server): every outage counts as a restart",
-			"source", p.name, "err", info.Err())
+	p.sayNoRunID(info.Err())
+	id := "outage-" + strconv.Itoa(p.outages)
+	if c, ok := p.opts.Client.(interface{ Primary() string }); ok {
+		id += " " + c.Primary() // which may be replaced without an outage
 	}
-	return "outage-" + strconv.Itoa(p.outages)
+	return id
+}
+
+// instanceOfNodes is instance for a Cluster.
+func (p *RedisPositions) instanceOfNodes(ctx context.Context) (string, error) {
+	id, told, away, err := p.nodes.instance(ctx)
+	if away != nil {
+		p.missed = away
+	}
+	if err == nil && !told {
+		p.sayNoRunID(nil)
+	}
+	return id, err
+}
+
+func (p *RedisPositions) sayNoRunID(err error) {
+	if p.noRunID {
+		return
+	}
+	p.noRunID = true
+	p.opts.Log.Info("redis does not tell its run id (INFO server): every outage counts as a restart", "source", p.name, "err", err)
+}
+
+// discoverUniverse makes the keys of those known that somebody takes to be open.
+func (p *RedisPositions) discoverUniverse(at time.Time) {
+	if p.nodes == nil || p.opts.Universe == nil {
+		return
+	}
+	for _, sym := range p.opts.Universe() {
+		p.discover(sym).seenAt = at
+	}
 }
 
 // positionTally is what one poll found, over all places.
 type positionTally struct {
-	open, refused int
-	tried         []string
+	open, refused, lost int
+	tried               []string
 }
 
 func (t *positionTally) count(snap *Snapshot) {
@@ -305,12 +371,13 @@ func (t *positionTally) count(snap *Snapshot) {
 		}
 	}
 	t.refused += len(snap.Refused)
+	t.lost += len(snap.Lost)
 	t.tried = append(t.tried, snap.Source)
 }
 
 // sayNone says loudly that there is nothing to protect, and what to do for whoever only wants to look around.
 func (p *RedisPositions) sayNone(t positionTally, now time.Time) {
-	if t.open > 0 {
+	if t.open+t.lost > 0 {
 		p.noneAt = time.Time{}
 		return
 	}

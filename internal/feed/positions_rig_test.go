@@ -35,8 +35,15 @@ const positionsKey = "quantum:state:positions"
 
 func newPositionRig(t *testing.T, r *testRedis, change func(*RedisPositionsOptions)) *positionRig {
 	t.Helper()
-	g := &positionRig{t: t, redis: r, book: position.NewBook(), now: recordNow}
-	client := r.client()
+	g := newPositionRigOn(t, r.client(), change)
+	g.redis = r
+	return g
+}
+
+// newPositionRigOn is a rig on any kind of server; whoever asks for it fills that one.
+func newPositionRigOn(t *testing.T, client redis.UniversalClient, change func(*RedisPositionsOptions)) *positionRig {
+	t.Helper()
+	g := &positionRig{t: t, book: position.NewBook(), now: recordNow}
 	client.AddHook(positionTrips{g})
 	opts := RedisPositionsOptions{
 		Client: client, Now: func() time.Time { return g.now }, Log: slog.New(slog.NewTextHandler(&g.log, nil)),

@@ -72,6 +72,9 @@ func (p *RedisPositions) takeStream(ctx context.Context, r *positionReplies, ins
 	s, key := &p.stream, p.opts.StreamKey
 	snap := Snapshot{Snapshot: position.Snapshot{Source: redisStreamName, At: at, Standing: true}}
 	newest, err := r.newest.Result()
+	if p.lost(err) {
+		return s.lost(snap), nil
+	}
 	if bad, is := replyFlaw(err); is {
 		p.flaw(key, "", []flaw{bad}, at, sink)
 		s.forget()
@@ -86,12 +89,15 @@ func (p *RedisPositions) takeStream(ctx context.Context, r *positionReplies, ins
 		return snap, err
 	}
 	if s.instance != instance || head.less(s.last) || r.later == nil || r.later.Err() != nil {
-		s.forget()
-		s.instance = instance
 		entries, err := p.opts.Client.XRevRangeN(ctx, key, "+", "-", streamPage).Result()
+		if p.lost(err) {
+			return s.lost(snap), nil
+		}
 		if err != nil {
 			return snap, fmt.Errorf("read stream %s: %w", key, err)
 		}
+		s.forget()
+		s.instance = instance
 		slices.Reverse(entries)
 		if err := p.takeEntries(entries, at, sink); err != nil {
 			return snap, err
@@ -104,7 +110,11 @@ func (p *RedisPositions) takeStream(ctx context.Context, r *positionReplies, ins
 			if len(entries) < streamPage {
 				break
 			}
-			if entries, err = p.opts.Client.XRangeN(ctx, key, "("+s.last.String(), "+", streamPage).Result(); err != nil {
+			entries, err = p.opts.Client.XRangeN(ctx, key, "("+s.last.String(), "+", streamPage).Result()
+			if p.lost(err) {
+				return s.lost(snap), nil
+			}
+			if err != nil {
 				return snap, fmt.Errorf("read stream %s: %w", key, err)
 			}
 		}
@@ -119,6 +129,16 @@ func (p *RedisPositions) takeStream(ctx context.Context, r *positionReplies, ins
 		}
 	}
 	return snap, nil
+}
+
+// lost is the snapshot of a stream that is out of reach: what its events said so far stands, and is out of sight.
+func (s *positionStream) lost(snap Snapshot) Snapshot {
+	for _, sym := range slices.Sorted(maps.Keys(s.latest)) {
+		if !s.latest[sym].rec.Flat() {
+			snap.Lost = append(snap.Lost, sym)
+		}
+	}
+	return snap
 }
 
 func (s *positionStream) forget() {

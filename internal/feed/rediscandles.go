@@ -65,6 +65,12 @@ func (m *RedisMarket) chooseCandles(s *redisSymbol, kinds []*redis.StatusCmd, no
 	var key, kind string
 	for i, cmd := range kinds {
 		name := s.keys.candles[i]
+		if m.lost(cmd.Err()) {
+			if name == s.candles.key && kind == "" {
+				key, kind = name, s.candles.kind // as far as is known it is still there
+			}
+			continue
+		}
 		bad, is := replyFlaw(cmd.Err())
 		switch found := cmd.Val(); {
 		case is:
@@ -188,7 +194,7 @@ func (m *RedisMarket) readCandles(ctx context.Context, sink Sink) error {
 	if len(probes) == 0 {
 		return nil
 	}
-	if err := execute(ctx, pipe); err != nil {
+	if err := m.nodes.execute(ctx, pipe); err != nil {
 		return err
 	}
 	now := m.opts.Now()
@@ -215,13 +221,17 @@ func (m *RedisMarket) readCandles(ctx context.Context, sink Sink) error {
 	if len(more) == 0 {
 		return nil
 	}
-	if err := execute(ctx, pipe); err != nil {
+	if err := m.nodes.execute(ctx, pipe); err != nil {
 		return err
 	}
 	now = m.opts.Now()
 	for _, r := range more {
 		s, c := r.symbol, &r.symbol.candles
 		e, err := r.elements()
+		if m.lost(err) {
+			c.fresh = false
+			continue
+		}
 		if bad, is := replyFlaw(err); is {
 			m.refuseCandles(s, bad, now, sink)
 			continue
@@ -241,6 +251,10 @@ func (m *RedisMarket) readCandles(ctx context.Context, sink Sink) error {
 func (m *RedisMarket) takeProbe(p candleReply, now time.Time, sink Sink) candleVerdict {
 	s, c := p.symbol, &p.symbol.candles
 	e, err := p.elements()
+	if m.lost(err) {
+		c.fresh = false
+		return candlesTaken
+	}
 	if bad, is := replyFlaw(err); is {
 		m.refuseCandles(s, bad, now, sink)
 		return candlesTaken

@@ -61,12 +61,16 @@ type RedisMarketOptions struct {
 //
 // A key that carries a publisher field was written by our own family and is never read back as input.
 //
+// In a Cluster a node that is out of reach costs the input of its own keys alone, and an Outage names it.
+//
 // Event times are the data's own: a candle that carries its time is as old as it says, a list without times as old as
 // its last change seen. Reading the same again makes nothing younger.
 type RedisMarket struct {
 	opts    RedisMarketOptions
 	symbols map[position.Symbol]*redisSymbol
 	order   []*redisSymbol // the universe of this poll
+	nodes   *redisNodes    // nil: one server
+	missed  error          // what a node that is out of reach said in this poll; nil: all answered
 	defects *defectBook
 }
 
@@ -153,7 +157,7 @@ func NewRedisMarket(opts RedisMarketOptions) (*RedisMarket, error) {
 		return nil, fmt.Errorf("redis market: %w", errors.Join(errs...))
 	}
 	return &RedisMarket{
-		opts: opts, symbols: make(map[position.Symbol]*redisSymbol), defects: newDefectBook(redisMarketName),
+		opts: opts, symbols: make(map[position.Symbol]*redisSymbol), nodes: nodesOf(opts.Client), defects: newDefectBook(redisMarketName),
 	}, nil
 }
 
@@ -173,11 +177,26 @@ func (m *RedisMarket) Run(ctx context.Context, sink Sink) error {
 			for _, s := range m.symbols {
 				s.candles.fresh = false
 			}
-			err = fmt.Errorf("read market input from redis: %w", err)
 		}
-		away.note(redisMarketName, err, m.opts.Now(), m.opts.Log, sink)
+		report := err
+		if err == nil {
+			report = m.missed
+		}
+		if report != nil {
+			report = fmt.Errorf("read market input from redis: %w", report)
+		}
+		away.note(redisMarketName, report, m.opts.Now(), m.opts.Log, sink)
 		return err
 	})
+}
+
+// lost tells whether an answer is missing because its node is out of reach.
+func (m *RedisMarket) lost(err error) bool {
+	if !m.nodes.lost(err) {
+		return false
+	}
+	m.missed = err
+	return true
 }
 
 // redisReplies are the answers to the first round trip for one symbol.
@@ -190,6 +209,7 @@ type redisReplies struct {
 func (m *RedisMarket) poll(ctx context.Context, sink Sink) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Deadline)
 	defer cancel()
+	m.missed = nil
 	m.takeUniverse()
 	started := m.opts.Now()
 	pipe := m.opts.Client.Pipeline()
@@ -206,7 +226,7 @@ func (m *RedisMarket) poll(ctx context.Context, sink Sink) error {
 			}
 		}
 	}
-	if err := execute(ctx, pipe); err != nil {
+	if err := m.nodes.execute(ctx, pipe); err != nil {
 		return err
 	}
 	now := m.opts.Now()
@@ -252,43 +272,6 @@ func (m *RedisMarket) takeUniverse() {
 			m.defects.set(key, name, nil, time.Time{}, nil)
 		}
 	}
-}
-
-// execute sends a pipeline. Answers that concern one key stay with their command; an error is returned only where the
-// server was not reached or cannot serve anybody.
-func execute(ctx context.Context, pipe redis.Pipeliner) error {
-	commands, err := pipe.Exec(ctx)
-	if err == nil {
-		return nil
-	}
-	refused := 0
-	var last error
-	for _, c := range commands {
-		err := c.Err()
-		if err == nil || errors.Is(err, redis.Nil) {
-			continue
-		}
-		var reply redis.Error
-		if !errors.As(err, &reply) {
-			return err
-		}
-		for _, prefix := range []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "NOAUTH", "TRYAGAIN"} {
-			if redis.HasErrorPrefix(err, prefix) {
-				return err
-			}
-		}
-		if !redis.HasErrorPrefix(err, "WRONGTYPE") {
-			refused, last = refused+1, err
-		}
-	}
-	if refused > 0 && refused == len(commands) {
-		return last
-	}
-	var reply redis.Error
-	if !errors.As(err, &reply) {
-		return err
-	}
-	return nil
 }
 
 // replyFlaw says what a failed command means for its key.

@@ -32,8 +32,15 @@ func newRedisBench(t *testing.T, r *testRedis, mode MarketMode, symbols ...posit
 	if len(symbols) == 0 {
 		symbols = []position.Symbol{"BTCUSDT"}
 	}
-	b := &redisBench{T: t, server: r, now: candleStart, trips: &tripCounter{}}
-	client := r.client()
+	b := newRedisBenchOn(t, r.client(), mode, symbols...)
+	b.server = r
+	return b
+}
+
+// newRedisBenchOn is a bench on any kind of server; whoever asks for it fills that one.
+func newRedisBenchOn(t *testing.T, client redis.UniversalClient, mode MarketMode, symbols ...position.Symbol) *redisBench {
+	t.Helper()
+	b := &redisBench{T: t, now: candleStart, trips: &tripCounter{}}
 	client.AddHook(b.trips)
 	var err error
 	b.market, err = NewRedisMarket(RedisMarketOptions{

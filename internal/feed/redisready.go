@@ -86,6 +86,9 @@ func (k *readyKey) forget() { *k = readyKey{} }
 func (m *RedisMarket) look(k *readyKey, s *redisSymbol, key string, r readyReply, now time.Time, sink Sink,
 	decode func(readyFields, time.Time) (Event, time.Time, []flaw),
 ) bool {
+	if m.lost(r.values.Err()) {
+		return k.seen // as it was
+	}
 	if bad, is := replyFlaw(r.values.Err()); is {
 		m.defects.set(key, s.name, []flaw{bad}, now, sink)
 		k.mark, k.event = "", nil

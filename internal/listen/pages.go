@@ -28,8 +28,16 @@ type Pages struct {
 // List is a part of the landing page.
 type List struct {
 	Title string
-	Lines []string
+	Lines []Line
 	Empty string // said where there are no lines
+}
+
+// Line is an entry of a List.
+type Line struct {
+	Name string
+	Path string // where the name leads to; blank: nowhere
+	Text string
+	Bad  bool // what it says is bad news
 }
 
 // Link is an entry of the landing page.
@@ -109,7 +117,8 @@ const landingPage = `<!DOCTYPE html>
 <style>
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430; background: #fff; }
 h1 { font-size: 1.4rem; margin-bottom: 0; }
-h2 { font-size: 1.1rem; margin-bottom: 0; }
+h2 { font-size: 1.1rem; margin: 1.6rem 0 0; }
+dl, h2 + p { margin-top: .4rem; }
 dt { margin-top: .6rem; }
 dd { margin: 0; color: #55606e; }
 .ok { color: #11693a; }
@@ -127,15 +136,16 @@ dd { color: #a4adba; }
 <h1>{{.Title}}</h1>
 <p>{{.Description}}</p>
 {{if .IsReady}}<p class="ok">Status: ready</p>{{else}}<p class="bad">Status: not ready: {{.Reason}}</p>{{end}}
-<dl>
+{{range .Lists}}<h2>{{.Title}}</h2>
+{{if .Lines}}<dl>
+{{range .Lines}}<dt{{if .Bad}} class="bad"{{end}}>{{if .Path}}<a href="{{.Path}}">{{.Name}}</a>{{else}}{{.Name}}{{end}}</dt><dd>{{.Text}}</dd>
+{{end}}</dl>
+{{else}}<p>{{.Empty}}</p>
+{{end}}{{end}}{{if .Lists}}<h2>Pages</h2>
+{{end}}<dl>
 {{range .Links}}<dt><a href="{{.Path}}">{{.Path}}</a></dt><dd>{{.Text}}</dd>
 {{end}}</dl>
-{{range .Lists}}<h2>{{.Title}}</h2>
-{{if .Lines}}<ul>
-{{range .Lines}}<li>{{.}}</li>
-{{end}}</ul>
-{{else}}<p>{{.Empty}}</p>
-{{end}}{{end}}<p>Version {{.Version}}</p>
+<p>Version {{.Version}}</p>
 </body>
 </html>
 `

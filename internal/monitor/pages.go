@@ -2,15 +2,21 @@ package monitor
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"quantumharvest/internal/listen"
 )
+
+// listTimeout is how long the landing page waits for what it lists.
+const listTimeout = 3 * time.Second
 
 // gatherer shows all metrics of this monitor: its own, those of Prometheus and those of Alertmanager, so that one scrape
 // of one port feeds the alerts about the monitor itself.
@@ -44,13 +50,13 @@ func (m *Monitor) promPages() http.Handler {
 		Metrics:     listen.MetricsHandler(m.gatherer(), listen.MetricsOptions{Registry: m.registry, Logger: m.log}),
 		Ready:       m.ready,
 		Links: []listen.Link{
-			{Path: "/api/v1/alerts", Text: "alerts that are pending or firing; /alerts is the same"},
-			{Path: "/api/v1/rules", Text: "rules with their state; /rules is the same"},
-			{Path: "/api/v1/targets", Text: "what is scraped, and whether it answers; /targets is the same"},
+			{Path: "/api/v1/alerts", Text: "alerts that are pending or firing; also as /alerts"},
+			{Path: "/api/v1/rules", Text: "rules with their state; also as /rules"},
+			{Path: "/api/v1/targets", Text: "what is scraped, and whether it answers; also as /targets"},
 			{Path: "/api/v1/query?query=up", Text: "a query"},
 			{Path: "/api/v1/status/config", Text: "the configuration in use"},
 		},
-		Lists: m.firing,
+		Lists: m.promLists,
 	})
 	api := m.prometheus.Handler()
 	mux.Handle("/api/v1/", api)
@@ -67,20 +73,83 @@ func (m *Monitor) promPages() http.Handler {
 	return mux
 }
 
-// firing lists the alerts that fire.
-func (m *Monitor) firing() []listen.List {
-	list := listen.List{Title: "Firing", Empty: "No alert fires."}
-	for _, l := range m.prometheus.Firing() {
-		list.Lines = append(list.Lines, l.String())
+// promLists are what the landing page of Prometheus shows: what fires, what waits, whether everything that should be
+// scraped is, and who is told.
+func (m *Monitor) promLists() []listen.List {
+	firing := listen.List{Title: "Firing", Empty: "No alert fires."}
+	pending := listen.List{Title: "Pending", Empty: "No alert waits."}
+	for _, a := range m.prometheus.Alerts() {
+		if slices.Contains(m.opts.Steady, a.Name) {
+			continue // it fires to say that all works
+		}
+		line := listen.Line{Name: a.Name, Bad: a.Firing && a.Labels["severity"] == "critical"}
+		if s := a.Labels["severity"]; s != "" {
+			line.Name += " (" + s + ")"
+		}
+		line.Text = "since " + a.Since.UTC().Format(time.DateTime) + " UTC"
+		if a.Summary != "" {
+			line.Text = a.Summary + ", " + line.Text
+		}
+		if a.Firing {
+			firing.Lines = append(firing.Lines, line)
+		} else {
+			pending.Lines = append(pending.Lines, line)
+		}
 	}
-	slices.Sort(list.Lines)
-	lists := []listen.List{list}
+	slices.SortStableFunc(firing.Lines, func(a, b listen.Line) int {
+		switch {
+		case a.Bad == b.Bad:
+			return 0
+		case a.Bad:
+			return -1
+		}
+		return 1
+	})
+	scraped := listen.List{Title: "Scraped"}
+	for _, t := range m.prometheus.Targets() {
+		line := listen.Line{Name: t.Job, Text: t.URL + " is up"}
+		switch {
+		case t.Error != "":
+			line.Bad, line.Text = true, t.URL+" is down: "+t.Error
+		case !t.Up:
+			line.Text = t.URL + " was not scraped yet"
+		}
+		scraped.Lines = append(scraped.Lines, line)
+	}
+	told := listen.List{Title: "Notifications"}
 	if at := m.AlertmanagerURL(); at != "" {
-		lists = append(lists, listen.List{Title: "Notifications", Lines: []string{"by the Alertmanager at " + at}})
+		told.Lines = []listen.Line{{Name: at, Path: at, Text: "the Alertmanager of this process: who is told, and what is silenced"}}
 	} else {
-		lists = append(lists, listen.List{Title: "Notifications", Lines: []string{"by the Alertmanager at " + m.opts.AlertmanagerURL.Redacted()}})
+		at := m.opts.AlertmanagerURL.Redacted()
+		told.Lines = []listen.Line{{Name: at, Path: at, Text: "the Alertmanager elsewhere"}}
 	}
-	return lists
+	return []listen.List{firing, pending, scraped, told}
+}
+
+// alertLists are what the landing page of Alertmanager shows: who is told, and what is silenced.
+func (m *Monitor) alertLists() []listen.List {
+	told := listen.List{Title: "Receivers"}
+	for _, r := range m.alertmanager.Receivers() {
+		line := listen.Line{Name: r.Name, Text: strings.Join(r.Kinds, ", ")}
+		if len(r.Kinds) == 0 {
+			line.Text = "nobody is told"
+		}
+		told.Lines = append(told.Lines, line)
+	}
+	silenced := listen.List{Title: "Silences", Empty: "Nothing is silenced."}
+	ctx, cancel := context.WithTimeout(context.Background(), listTimeout)
+	defer cancel()
+	all, err := m.alertmanager.Silences(ctx)
+	if err != nil {
+		silenced.Empty = "They cannot be listed: " + err.Error()
+	}
+	for _, s := range all {
+		silenced.Lines = append(silenced.Lines, listen.Line{
+			Name: s.Matchers, Path: "/api/v2/silence/" + s.ID,
+			Text: fmt.Sprintf("until %s UTC, by %s: %s", s.Until.UTC().Format(time.DateTime), s.By, s.Comment),
+		})
+	}
+	return []listen.List{told, silenced}
 }
 
 // alertPages are the pages of the Alertmanager port.
@@ -100,6 +169,7 @@ func (m *Monitor) alertPages() http.Handler {
 			{Path: "/api/v2/receivers", Text: "receivers"},
 			{Path: "/api/v2/status", Text: "status, with the configuration in use"},
 		},
+		Lists: m.alertLists,
 	})
 	mux.Handle("/api/", m.alertAPI)
 	return mux

@@ -14,7 +14,7 @@ const (
 	// silentAfter is how long a source may say nothing about its position before another source may speak for it.
 	silentAfter = 30 * time.Second
 	// settleTime is how long absence counts for nothing after a source came back as another incarnation, or after all
-	// of it had vanished: whoever fills it again does so one position after the other.
+	// of it or the part with the position had vanished: whoever fills it again does so one position after the other.
 	settleTime = 15 * time.Second
 )
 
@@ -205,6 +205,16 @@ func (b *Book) End(sym Symbol) {
 	}
 }
 
+// Forget takes an open position out of the book as if it had never been seen, for durable memory that is read late and
+// knows it better: see Restore.
+func (b *Book) Forget(sym Symbol) {
+	if s := b.slots[sym]; s != nil && s.open {
+		ended := s.ended
+		b.remove(s)
+		s.ended = ended
+	}
+}
+
 // Age is how long the position of a symbol has been open, in its own clock: strategy time where its opening is known
 // in strategy time, wall time otherwise. It is never negative, and 0 where there is no position or no opening time.
 func (b *Book) Age(sym Symbol, wall, strategy time.Time) time.Duration {
@@ -277,6 +287,16 @@ func (b *Book) Observe(snap Snapshot, strategyNow time.Time) []Change {
 		s.seq = b.seq
 		if s.open && s.owner == snap.Source {
 			s.sighted(snap.At)
+		}
+	}
+	for _, sym := range snap.Lost {
+		s := b.slot(sym)
+		if s.seq == b.seq {
+			continue
+		}
+		s.seq = b.seq
+		if s.owner == snap.Source {
+			s.missing, s.unsettled = 0, snap.At
 		}
 	}
 	return b.absent(changes, &snap, counts)

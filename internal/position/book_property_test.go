@@ -3,6 +3,7 @@ package position
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,7 +53,9 @@ func drawMoves(t *rapid.T) []move {
 			}
 			for _, sym := range propertySymbols {
 				switch rapid.IntRange(0, 9).Draw(t, "has "+string(sym)) {
-				case 0, 1, 2:
+				case 0, 1:
+				case 2:
+					snap.Lost = append(snap.Lost, sym)
 				case 3:
 					snap.Refused = append(snap.Refused, sym)
 				case 4:
@@ -106,10 +109,8 @@ func (m move) play(b *Book) []Change {
 }
 
 func (m move) mentions(sym Symbol) bool {
-	for _, s := range m.Snap.Refused {
-		if s == sym {
-			return true
-		}
+	if slices.Contains(m.Snap.Refused, sym) || slices.Contains(m.Snap.Lost, sym) {
+		return true
 	}
 	for _, r := range m.Snap.Records {
 		if r.Symbol == sym {

@@ -138,8 +138,8 @@ type Snapshot struct {
 	// Instance identifies the incarnation of the source (a Redis run id): absence only counts as evidence between
 	// snapshots of one and the same instance. Blank where there is no such notion.
 	Instance string
-	// Complete: the source was read to the end without an error, so a symbol not in Records and not in Refused is
-	// absent from it.
+	// Complete: the source was read to the end without an error, so a symbol that is in neither Records, Refused nor Lost
+	// is absent from it.
 	Complete bool
 	// Alive: the source proved that it lives apart from the positions in it (its own heartbeat, an answer from an
 	// exchange, a file that was read and parsed). Without it an empty snapshot is no evidence of anything.
@@ -147,6 +147,9 @@ type Snapshot struct {
 	Records []Record
 	// Refused are the symbols whose record was there but refused: they are not absent.
 	Refused []Symbol
+	// Lost are symbols that were looked for where nobody answered, while other places did: they are neither there nor
+	// absent.
+	Lost []Symbol
 	// Strategy: times in the records are strategy time.
 	Strategy bool
 	// Standing: the records are events that stand until the next one of their symbol (the last entry of a stream).

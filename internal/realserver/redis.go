@@ -33,10 +33,18 @@ type RedisServer struct {
 	pass   string
 	acl    string
 
+	// What a server has that is one of several.
+	conf     string   // configuration that the server reads and may rewrite; blank: none
+	sentinel bool     // a Sentinel, which keeps no data
+	bus      int      // port on which the nodes of a Cluster talk; 0: a server of its own
+	flags    []string // arguments besides those of every server
+	insider  bool     // the ACL has a user for the servers among themselves, and for the harness
+
 	mu     sync.Mutex
 	cmd    *exec.Cmd
 	exited chan struct{}
 	pid    int // of redis-server itself, which a wrapper may have started
+	paused bool
 	log    bytes.Buffer
 }
 
@@ -57,35 +65,40 @@ func WithUser(name, password, rules string) RedisOption {
 // Redis starts a redis-server and waits until it answers. It is stopped when the test ends.
 func Redis(t testing.TB, opts ...RedisOption) *RedisServer {
 	t.Helper()
+	r := newRedis(t, opts)
+	if r.tls != nil {
+		r.tls = newCertificates(t, r.dir)
+	}
+	r.launch()
+	return r
+}
+
+// newRedis is a server that does not run yet.
+func newRedis(t testing.TB, opts []RedisOption) *RedisServer {
+	t.Helper()
 	r := &RedisServer{t: t, binary: Tool(t, "redis-server"), dir: Dir(t)}
 	for _, o := range opts {
 		o(r)
 	}
-	if r.tls != nil {
-		r.tls = newCertificates(t, r.dir)
-	}
-	t.Cleanup(r.Kill)
-	// Another process may take the free port before redis-server does: then the next one is tried.
-	var err error
-	for range 5 {
-		r.port = FreePort(t)
-		if err = r.start(); err == nil {
-			return r
-		}
-	}
-	t.Fatalf("redis-server does not start: %v\n%s", err, r.log.String())
-	return nil
+	return r
 }
 
-// FreePort is a loopback port that nobody listens on at the moment.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("free port: %v", err)
+// launch starts the server for the first time, on ports of its own. Another process may take a free port before
+// redis-server does: then the next one is tried.
+func (r *RedisServer) launch() {
+	r.t.Helper()
+	r.t.Cleanup(r.Kill)
+	var err error
+	for range 5 {
+		r.port = FreePort(r.t)
+		if r.bus != 0 {
+			r.bus = FreePort(r.t)
+		}
+		if err = r.start(); err == nil {
+			return
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	r.t.Fatalf("redis-server does not start: %v\n%s", err, r.log.String())
 }
 
 // Addr is host:port.
@@ -128,7 +141,7 @@ func (r *RedisServer) Kill() {
 	_ = syscall.Kill(r.pid, syscall.SIGKILL)
 	_ = r.cmd.Process.Kill()
 	<-r.exited
-	r.cmd = nil
+	r.cmd, r.paused = nil, false
 }
 
 // Restart ends the server and starts it again, empty, on the same port.
@@ -156,6 +169,14 @@ func (r *RedisServer) signal(sig syscall.Signal) {
 	if err := syscall.Kill(r.pid, sig); err != nil {
 		r.t.Fatalf("signal redis-server: %v", err)
 	}
+	r.paused = sig == syscall.SIGSTOP
+}
+
+// answering tells whether the server can be expected to answer: it runs and is not paused.
+func (r *RedisServer) answering() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cmd != nil && !r.paused
 }
 
 func (r *RedisServer) start() error {
@@ -164,23 +185,9 @@ func (r *RedisServer) start() error {
 	pidFile := filepath.Join(r.dir, "redis.pid")
 	_ = os.Remove(pidFile)
 	_ = os.Remove(r.Socket())
-	args := []string{
-		"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", r.dir,
-		"--unixsocket", r.Socket(), "--pidfile", pidFile, "--loglevel", "warning", "--logfile", "",
-	}
-	if r.tls != nil {
-		args = append(args, "--port", "0", "--tls-port", strconv.Itoa(r.port), "--tls-cert-file", r.tls.file("server.pem"),
-			"--tls-key-file", r.tls.file("server.key"), "--tls-ca-cert-file", r.tls.file("ca.pem"))
-	} else {
-		args = append(args, "--port", strconv.Itoa(r.port))
-	}
-	if r.user != "" {
-		file := filepath.Join(r.dir, "users.acl")
-		rules := fmt.Sprintf("user default off\nuser %s on >%s %s\n", r.user, r.pass, r.acl)
-		if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
-			return err
-		}
-		args = append(args, "--aclfile", file)
+	args, err := r.arguments(pidFile)
+	if err != nil {
+		return err
 	}
 	cmd := exec.Command(r.binary, args...)
 	r.log.Reset()
@@ -211,6 +218,40 @@ func (r *RedisServer) start() error {
 	<-exited
 	r.cmd = nil
 	return fmt.Errorf("no answer within %s", readyWithin)
+}
+
+// arguments are those of the command line; users go into a file beside it.
+func (r *RedisServer) arguments(pidFile string) ([]string, error) {
+	var args []string
+	if r.conf != "" {
+		args = append(args, r.conf)
+	}
+	if r.sentinel {
+		args = append(args, "--sentinel")
+	}
+	args = append(args,
+		"--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", r.dir,
+		"--unixsocket", r.Socket(), "--pidfile", pidFile, "--loglevel", "warning", "--logfile", "")
+	if r.tls != nil {
+		args = append(args, "--port", "0", "--tls-port", strconv.Itoa(r.port), "--tls-cert-file", r.tls.file("server.pem"),
+			"--tls-key-file", r.tls.file("server.key"), "--tls-ca-cert-file", r.tls.file("ca.pem"),
+			"--tls-replication", "yes", "--tls-cluster", "yes")
+	} else {
+		args = append(args, "--port", strconv.Itoa(r.port))
+	}
+	if r.bus != 0 {
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(r.bus))
+	}
+	args = append(args, r.flags...)
+	if r.user == "" {
+		return args, nil
+	}
+	file := filepath.Join(r.dir, "users.acl")
+	rules := fmt.Sprintf("user default off\nuser %s on >%s %s\n", r.user, r.pass, r.acl)
+	if r.insider {
+		rules += fmt.Sprintf("user %s on >%s ~* &* +@all\n", insiderName, insiderPassword)
+	}
+	return append(args, "--aclfile", file), os.WriteFile(file, []byte(rules), 0o600)
 }
 
 // findPID reads the process id that redis-server itself wrote: the process started may be a wrapper around it.

@@ -2,7 +2,10 @@ package rules_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v2"
 
 	"quantumharvest/internal/feed"
+	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/rules"
 )
 
@@ -197,6 +201,19 @@ func TestInhibitions(t *testing.T) {
 				t.Errorf("%s silences itself", name)
 			}
 		}
+	}
+}
+
+// The file is a part of a configuration that Alertmanager takes.
+func TestAlertmanagerTakesTheInhibitions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "alertmanager.yml")
+	text := "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n" + string(rules.RenderInhibitions())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(realserver.Tool(t, "amtool"), "check-config", file).CombinedOutput()
+	if want := fmt.Sprintf("%d inhibit rules", len(rules.Inhibitions())); err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("%v, and not %q in\n%s", err, want, out)
 	}
 }
 

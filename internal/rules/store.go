@@ -14,7 +14,7 @@ or max by (job, instance) (changes(quantum_harvest_side_write_errors_total[$rece
 or max by (job, instance) (changes(quantum_harvest_wrong_type_total[$recent])) > 0
 or max by (job, instance) (quantum_harvest_symbols{state=~"unreadable|invalid"}) > 0`,
 			Summary:     "Redis refuses single reads or writes ({{ $labels.instance }})",
-			Description: "Redis answers, but keys cannot be read or written as they should: one has another type, or a permission is missing.",
+			Description: "Redis answers, but keys cannot be read or written as they should: one has another type, a permission is missing, or the node of a Cluster that holds it is away.",
 			FirstStep:   "redis-cli TYPE quantum:harvest:proposal:BTCUSDT must say hash; the log names the key.",
 			Dashboard:   DashboardFreshness,
 			Faults:      []int{12},

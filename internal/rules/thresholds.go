@@ -151,7 +151,7 @@ func (t Thresholds) numbers() map[string]float64 {
 	}
 }
 
-var placeholder = regexp.MustCompile(`(\[?)\$([a-z][a-z0-9_]*)`)
+var placeholder = regexp.MustCompile(`([\[:]?)\$([a-z][a-z0-9_]*)`)
 
 // expression fills the placeholders of an expression, text those of an annotation, where a time always carries its unit.
 func (t Thresholds) expression(s string) (string, error) { return t.fill(s, false) }
@@ -162,10 +162,7 @@ func (t Thresholds) fill(text string, units bool) (string, error) {
 	durations, numbers := t.durations(), t.numbers()
 	var unknown []string
 	filled := placeholder.ReplaceAllStringFunc(text, func(found string) string {
-		bracket, name := "", strings.TrimPrefix(found, "$")
-		if strings.HasPrefix(found, "[") {
-			bracket, name = "[", strings.TrimPrefix(found, "[$")
-		}
+		bracket, name, _ := strings.Cut(found, "$")
 		if name == "labels" || name == "value" {
 			return found
 		}

@@ -15,8 +15,11 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 			Faults:      []int{17, 18},
 		},
 		{
-			Name: "QuantumHarvestStandbyDown", Severity: Warning, For: "interval2",
-			Expr:        `up{job="quantum-harvest-publisher"} == 0 and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
+			Name: "QuantumHarvestStandbyDown", Severity: Warning,
+			// Two scrapes in a row: one may fall into a restart.
+			Expr: `max_over_time(up{job="quantum-harvest-publisher"}[$gap]) == 0
+  and count_over_time(up{job="quantum-harvest-publisher"}[$gap]) >= 2
+  and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
 			Summary:     "The publisher at {{ $labels.instance }} does not answer, another does",
 			Description: "One of several publishers is down. Advice goes on, but there may be nobody left to take over.",
 			FirstStep:   "On the host of {{ $labels.instance }}: systemctl status quantum-harvest-proposal",
@@ -24,13 +27,17 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 			Faults:      []int{17, 18},
 		},
 		{
-			Name: "QuantumHarvestTwoWriters", Severity: Critical, KeepFiringFor: "interval",
+			// One that writes in every cycle is over as soon as it ends; one that writes now and then is held on to in between.
+			Name: "QuantumHarvestTwoWriters", Severity: Critical,
 			Expr: `max by (job, instance) (
-  changes(quantum_harvest_audit_mismatches_total[$three]) >= 2
+  changes(quantum_harvest_audit_mismatches_total[$recent]) >= 2
   or
-  (changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$three]) > 0)
+  (
+    changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$recent]) > 0
+    unless max_over_time(changes(quantum_harvest_audit_mismatches_total[$recent])[$memory:$interval]) >= 3
+  )
 )
-or max by (symbol) (resets(quantum_harvest_fence[$three]) > 0)`,
+or max by (symbol) (resets(quantum_harvest_fence[$recent]) > 0)`,
 			Summary:     "Somebody else writes the proposals",
 			Description: "Proposals are found changed by somebody else again and again, or a fence went back: two writers share the prefix, one of which knows no lease, and readers see two answers.",
 			FirstStep:   "redis-cli CLIENT LIST shows who is connected; stop the earlier publisher.",
@@ -57,14 +64,11 @@ or max by (symbol) (resets(quantum_harvest_fence[$three]) > 0)`,
 			Dashboard:   DashboardFreshness,
 		},
 		{
-			Name: "QuantumHarvestLeaseRefused", Severity: Warning, For: "interval2",
-			Expr: `max by (job, instance) (
-  changes(quantum_harvest_lease_events_total{event="layout_conflict"}[$recent]) > 0
-  or changes(quantum_harvest_lease_events_total{event="error"}[$recent]) >= 3
-)`,
+			Name: "QuantumHarvestLeaseRefused", Severity: Warning, For: "one",
+			Expr:        `max by (job, instance) (changes(quantum_harvest_lease_events_total{event="layout_conflict"}[$gap])) > 0`,
 			Summary:     "{{ $labels.instance }} is refused the lease",
-			Description: "The publisher at {{ $labels.instance }} gets no lease: living publishers of the prefix divide the symbols in another way, or Redis does not carry out what keeps the lease.",
-			FirstStep:   "redis-cli HGET quantum:harvest:lease layout, and the log of this publisher, which names both layouts or the error.",
+			Description: "The publisher at {{ $labels.instance }} gets no lease and writes nothing: living publishers of the prefix divide the symbols in another way, or cover other ones.",
+			FirstStep:   "redis-cli HGET quantum:harvest:lease layout; the log of this publisher names both layouts.",
 			Dashboard:   DashboardFreshness,
 		},
 	}

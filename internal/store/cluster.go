@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -43,41 +45,57 @@ func (k Keys) oneSlot() bool {
 	return tag != ""
 }
 
-// load makes the server know the scripts: with the next pipeline, or on every primary of a Cluster at once.
-func (s *Store) load(ctx context.Context, pipe redis.Pipeliner) error {
+// load makes the server know the scripts: with the next pipeline, or on every primary of a Cluster at once, which is a
+// round trip of its own.
+func (s *Store) load(ctx context.Context, pipe redis.Pipeliner) (trips int, err error) {
 	cluster, ok := s.rdb.(*redis.ClusterClient)
 	if !ok {
 		for _, sc := range scripts {
 			pipe.ScriptLoad(ctx, sc.source)
 		}
-		return nil
+		return 0, nil
 	}
-	return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+	return 1, cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 		p := node.Pipeline()
 		for _, sc := range scripts {
 			p.ScriptLoad(ctx, sc.source)
 		}
-		// A node that is away answers for its own keys, when they are written.
-		if cmds, err := send(ctx, p); err == nil {
-			return cmds[0].Err()
+		cmds, err := send(ctx, p)
+		if err == nil {
+			err = cmds[0].Err()
 		}
-		return nil
+		if s.lost(err) {
+			return nil // it answers for its own keys, when they are written
+		}
+		return err
 	})
 }
 
-// sendAll runs a pipeline. Where it goes to several nodes a node that does not answer is the fault of its own commands;
-// the error is set where none has an answer.
+// sendAll runs a pipeline. Of a Cluster each node answers for its own commands: the error is set where none did.
 func (s *Store) sendAll(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmder, error) {
-	cmds, err := send(ctx, pipe)
-	if err == nil || !s.perKey {
-		return cmds, err
+	if _, cluster := s.rdb.(*redis.ClusterClient); !cluster {
+		return send(ctx, pipe)
 	}
+	cmds, err := pipe.Exec(ctx)
 	for _, cmd := range cmds {
 		if e := cmd.Err(); e == nil || (replied(e) != "" && !stopsSession(e)) {
 			return cmds, nil
 		}
 	}
 	return cmds, err
+}
+
+// unserved are error replies of a node of a Cluster that does not serve the key it was asked for: not now, or not any more.
+var unserved = [...]string{"CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "LOADING", "MASTERDOWN", "READONLY"}
+
+// lost tells whether an error is about the node of a Cluster and not about the key.
+func (s *Store) lost(err error) bool {
+	if _, cluster := s.rdb.(*redis.ClusterClient); !cluster || err == nil || errors.Is(err, redis.Nil) {
+		return false
+	}
+	msg := replied(err)
+	return msg == "" || stopsSession(err) ||
+		slices.ContainsFunc(unserved[:], func(prefix string) bool { return strings.HasPrefix(msg, prefix) })
 }
 
 // writeBeside does what a script on one key could not: closing records, streams, and symbols out of the expected set
@@ -117,17 +135,21 @@ func withoutSymbol(all []position.Symbol, sym position.Symbol) []position.Symbol
 	return kept
 }
 
-// recordCloses writes the closing records that lie beside their hashes to the stream, once per episode as far as a crash
-// between two steps allows: after one in between, the record is written again rather than lost.
+// ending is a close whose record lies beside its hash and is still to be written where it belongs.
+type ending struct {
+	res    *Result
+	ended  Ended
+	values []any
+	last   *redis.StringCmd // what was recorded for the symbol before
+	added  *redis.StringCmd
+	noted  *redis.IntCmd
+}
+
+// recordCloses writes the closing records that lie beside their hashes to the stream, notes the episodes as closed, and
+// only then clears the records away: after a crash between two steps a record is written again rather than lost. A
+// stream or memory that cannot take them although it was reached is reported and holds nothing back.
 func (s *Store) recordCloses(ctx context.Context, w *plan, r *Results) {
-	type record struct {
-		res    *Result
-		ended  Ended
-		values []any
-		last   *redis.StringCmd
-		added  *redis.StringCmd
-	}
-	var todo []*record
+	var todo []*ending
 	pipe := s.rdb.Pipeline()
 	for i := range w.calls {
 		c := &w.calls[i]
@@ -136,77 +158,70 @@ func (s *Store) recordCloses(ctx context.Context, w *plan, r *Results) {
 		}
 		reply, _ := c.cmd.Result()
 		list, _ := reply.([]any)
-		rec := &record{res: c.result, values: valuesOf(w, c)}
-		rec.ended.Episode = stringAt(list, 4)
-		rec.ended.Revision = c.result.Revision
-		rec.last = pipe.HGet(ctx, s.keys.closed, string(rec.res.Symbol))
-		todo = append(todo, rec)
+		e := &ending{res: c.result, values: valuesOf(w, c), ended: Ended{Episode: stringAt(list, 4), Revision: c.result.Revision}}
+		e.last = pipe.HGet(ctx, s.keys.closed, string(e.res.Symbol))
+		todo = append(todo, e)
 	}
 	if len(todo) == 0 {
 		return
 	}
-	fail := func(rec *record, err error) {
-		rec.res.Outcome, rec.res.Err = Failed, s.fault("record the close of "+string(rec.res.Symbol), err)
-	}
-	_, err := s.sendAll(ctx, pipe)
-	r.RoundTrips++
-	pipe = s.rdb.Pipeline()
-	for _, rec := range todo {
-		last, lastErr := rec.last.Result()
-		if lastErr != nil && lastErr != redis.Nil {
-			err = lastErr
+	step := func(pipe redis.Pipeliner) redis.Pipeliner {
+		if pipe.Len() > 0 {
+			_, _ = s.sendAll(ctx, pipe) // every command has its own error
+			r.RoundTrips++
 		}
-		if err != nil {
-			fail(rec, err)
+		return s.rdb.Pipeline()
+	}
+	// settled takes the outcome of one step in, and tells whether the next one may follow.
+	settled := func(e *ending, err error) bool {
+		switch {
+		case err == nil, errors.Is(err, redis.Nil):
+			return true
+		case s.lost(err) || stopsAll(err):
+			e.res.Outcome, e.res.Err = Failed, s.fault("record the close of "+string(e.res.Symbol), err)
+			return false
+		}
+		if r.StreamErr == nil {
+			r.StreamErr = s.fault("record the close of "+string(e.res.Symbol), err)
+		}
+		return true
+	}
+	next := step(pipe)
+	for _, e := range todo {
+		last, err := e.last.Result()
+		if strings.HasPrefix(replied(err), "WRONGTYPE") {
+			next.Del(ctx, s.keys.closed) // it becomes a memory again
+			err = nil
+		}
+		if !settled(e, err) {
 			continue
 		}
 		before := parseEnded(last)
-		rec.ended.Revision = max(rec.ended.Revision, before.Revision)
-		rec.res.Revision = rec.ended.Revision
-		if rec.ended.Episode == "" || before.Episode != rec.ended.Episode {
-			rec.added = pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.stream, MaxLen: streamLength, Approx: true, Values: rec.values})
+		e.ended.Revision = max(e.ended.Revision, before.Revision)
+		e.res.Revision = e.ended.Revision
+		if e.ended.Episode == "" || before.Episode != e.ended.Episode {
+			e.added = next.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.stream, MaxLen: streamLength, Approx: true, Values: e.values})
 		}
 	}
-	if pipe.Len() > 0 {
-		_, err = s.sendAll(ctx, pipe)
-		r.RoundTrips++
-	}
-	pipe = s.rdb.Pipeline()
-	for _, rec := range todo {
-		if rec.res.Outcome == Failed {
+	next = step(next)
+	for _, e := range todo {
+		if e.res.Outcome == Failed || e.added != nil && !settled(e, e.added.Err()) || e.ended.Episode == "" {
 			continue
 		}
-		if rec.added != nil {
-			if addErr := rec.added.Err(); addErr != nil || err != nil {
-				fail(rec, firstError(addErr, err))
-				continue
-			}
-		}
-		if rec.ended.Episode != "" {
-			pipe.HSet(ctx, s.keys.closed, string(rec.res.Symbol), rec.ended.text())
-		}
-		pipe.Del(ctx, beside(s.keys.Proposal(rec.res.Symbol)))
+		e.noted = next.HSet(ctx, s.keys.closed, string(e.res.Symbol), e.ended.text())
 	}
-	if pipe.Len() > 0 {
-		// What is not cleared away here is found and recorded again by the next one that restores; nothing is lost.
-		if _, err := s.sendAll(ctx, pipe); err != nil && r.StreamErr == nil {
-			r.StreamErr = s.fault("note the closed episodes", err)
+	next = step(next)
+	for _, e := range todo {
+		if e.res.Outcome == Failed || e.noted != nil && !settled(e, e.noted.Err()) {
+			continue
 		}
-		r.RoundTrips++
+		next.Del(ctx, beside(s.keys.Proposal(e.res.Symbol))) // where that fails it is found, and found recorded, later on
 	}
+	step(next)
 }
 
 // streamLength bounds every stream (wire contract).
 const streamLength = 10000
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // appendStreams appends what was written to the streams.
 func (s *Store) appendStreams(ctx context.Context, w *plan, r *Results) {

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/store"
@@ -135,7 +137,7 @@ func TestRestrictedUserOverTLS(t *testing.T) {
 
 func TestDialAsksForModernTLSAndLeavesTheCallersAlone(t *testing.T) {
 	mine := &tls.Config{ServerName: "h"}
-	rdb := store.Dial(store.ClientOptions{Addr: "h:1", TLS: mine})
+	rdb := store.Dial(store.ClientOptions{Addr: "h:1", TLS: mine}).(*redis.Client)
 	defer rdb.Close()
 	if got := rdb.Options().TLSConfig; got.MinVersion != tls.VersionTLS12 || got.ServerName != "h" {
 		t.Errorf("TLS from version %x for %s", got.MinVersion, got.ServerName)

@@ -17,24 +17,32 @@ import (
 // fault wraps what went wrong with op so that an operator knows where, and what to do about it. The password never
 // shows.
 func (s *Store) fault(op string, err error) error {
-	return &opError{op: op, addr: s.addr, secret: s.secret, err: err}
+	return &opError{op: op, addr: s.addr, secrets: s.secrets, err: err}
 }
 
 type opError struct {
-	op, addr, secret string
-	err              error
+	op, addr string
+	secrets  []string
+	err      error
 }
 
 func (e *opError) Unwrap() error { return e.err }
 
 func (e *opError) Error() string {
 	said, hint := explain(e.err)
-	msg := fmt.Sprintf("%s: redis at %s %s", e.op, e.addr, said)
+	where := "at " + e.addr
+	var node *nodeError
+	if errors.As(e.err, &node) {
+		where = "node " + node.addr + " of " + e.addr
+	}
+	msg := fmt.Sprintf("%s: redis %s %s", e.op, where, said)
 	if hint != "" {
 		msg += ": " + hint
 	}
-	if e.secret != "" {
-		msg = strings.ReplaceAll(msg, e.secret, "***")
+	for _, secret := range e.secrets {
+		if secret != "" {
+			msg = strings.ReplaceAll(msg, secret, "***")
+		}
 	}
 	return msg
 }
@@ -52,12 +60,14 @@ var replyHints = [...]struct {
 	{"ERR max number of clients", "raise maxclients or close idle programs", true},
 	{"NOPERM", "the Redis user lacks a permission: see ACL in the documentation", false},
 	{"LOADING", "it is still loading its data and heals by itself", false},
-	{"READONLY", "it is a replica: point REDIS_URL at the primary", false},
-	{"MASTERDOWN", "it is a replica without its primary: point REDIS_URL at the primary", false},
+	{"READONLY", "it is a replica: point REDIS_URL at the primary, or name Sentinels in REDIS_SENTINELS", false},
+	{"MASTERDOWN", "it is a replica without its primary: point REDIS_URL at the primary, or name Sentinels in REDIS_SENTINELS", false},
 	{"MISCONF", "it cannot save to its disk and refuses writes: free space or look at its log", false},
 	{"OOM", "it is at maxmemory: raise it, and use the policy noeviction", false},
 	{"BUSY", "a script of another program blocks it", false},
 	{"CLUSTERDOWN", "the cluster is not complete and heals by itself or by its operator", false},
+	{"MOVED", "it is one node of a Cluster: name some of its nodes in REDIS_CLUSTER", false},
+	{"ERR This instance has cluster support disabled", "it is no Cluster: name it in REDIS_URL instead of REDIS_CLUSTER", true},
 	{"WRONGTYPE", "the key holds another type than the contract says: something else writes it", false},
 }
 
@@ -70,8 +80,13 @@ func explain(err error) (said, hint string) {
 		dns        *net.DNSError
 		recordHead tls.RecordHeaderError
 		network    net.Error
+		sentinel   *sentinelError
 	)
 	switch {
+	case errors.As(err, &sentinel):
+		return sentinel.said, sentinel.hint
+	case errors.Is(err, errNotPrimary):
+		return "is not known yet: " + errNotPrimary.Error(), "a failover is under way and heals by itself"
 	case errors.As(err, &reply):
 		msg := reply.Error()
 		for _, h := range replyHints {

@@ -54,12 +54,15 @@ func (s *Store) Remember(ctx context.Context, extra []position.Symbol) (Memory, 
 		m.Closed[position.Symbol(sym)] = parseEnded(text)
 	}
 	if s.perKey {
-		return m, s.pending(ctx, &m)
+		if err := s.pending(ctx, &m); err != nil {
+			return Memory{}, err
+		}
 	}
 	return m, nil
 }
 
-// pending reads the closing records that still lie beside their hashes.
+// pending reads the closing records that still lie beside their hashes. Where one is out of reach, so is the memory of its
+// symbol.
 func (s *Store) pending(ctx context.Context, m *Memory) error {
 	if len(m.Entries) == 0 {
 		return nil
@@ -69,12 +72,15 @@ func (s *Store) pending(ctx context.Context, m *Memory) error {
 	for i := range m.Entries {
 		records[i] = pipe.HGetAll(ctx, beside(s.keys.Proposal(m.Entries[i].Symbol)))
 	}
+	m.RoundTrips++
 	if _, err := s.sendAll(ctx, pipe); err != nil {
 		return s.fault("read the pending closes", err)
 	}
-	m.RoundTrips++
 	for i, cmd := range records {
 		hash, err := cmd.Result()
+		if e := &m.Entries[i]; s.lost(err) && !e.Lost {
+			e.Lost, e.Found, e.Err = true, false, s.fault("read the pending close of "+string(e.Symbol), err)
+		}
 		if err != nil || hash["event"] != "closed" {
 			continue
 		}

@@ -16,10 +16,13 @@ type Entry struct {
 	Found    bool // there is a hash
 	Proposal Proposal
 	Problems []Problem // fields of the hash that could not be read
-	Err      error     // the key could not be read as a hash: another type, a permission
+	Err      error     // the key could not be read as a hash: another type, a permission, or Lost
+	// Lost: the node of a Cluster that holds the key did not answer, so nothing is known of it.
+	Lost bool
 }
 
-// Read reads the proposals of syms in one round trip. A fault of one key is in its Entry; the error is about all.
+// Read reads the proposals of syms in one round trip. A fault of one key, or of one node of a Cluster, is in its Entry;
+// the error is about all.
 func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, error) {
 	if len(syms) == 0 {
 		return nil, nil
@@ -29,7 +32,7 @@ func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, erro
 	for i, sym := range syms {
 		cmds[i] = pipe.HGetAll(ctx, s.keys.Proposal(sym))
 	}
-	if _, err := send(ctx, pipe); err != nil {
+	if _, err := s.sendAll(ctx, pipe); err != nil {
 		return nil, s.fault("read the proposals", err)
 	}
 	entries := make([]Entry, len(syms))
@@ -41,7 +44,8 @@ func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, erro
 		switch {
 		case err != nil:
 			e.Err = s.fault("read the proposal of "+string(syms[i]), err)
-			if stopsAll(err) {
+			e.Lost = s.lost(err)
+			if e.Lost || stopsAll(err) {
 				failed++
 			}
 		case len(hash) > 0:
@@ -79,33 +83,22 @@ type Collection struct {
 	Entries     []Entry // of the expected symbols and those asked for, sorted by symbol
 	// Lease says who may write. Without a layout nobody ever took one: no publisher of ours, or an earlier one.
 	Lease LeaseView
-	// ServerTime is what the clock of the server said, RTT how long it took to ask.
+	// LeaseErr is set where the node of a Cluster that holds the lease key did not answer: then Lease says nothing.
+	LeaseErr error
+	// ServerTime is what the clock of the server said half of RTT, the time it took to ask, after the reading began. Of a
+	// Cluster it is that of the node with the lease key, by which leases run out; the zero time while that one does not
+	// answer.
 	ServerTime time.Time
 	RTT        time.Duration
 	RoundTrips int
 }
 
-// Collect reads the expected symbols together with extra, in at most two round trips.
+// Collect reads the expected symbols together with extra, in at most two round trips. It fails where the expected set is
+// out of reach: what there should be is then not known. In a Cluster the entries of a node that does not answer are Lost.
 func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collection, error) {
-	start := time.Now()
-	pipe := s.rdb.Pipeline()
-	clock := pipe.Time(ctx)
-	set := pipe.SMembers(ctx, s.keys.expected)
-	lease := pipe.HGetAll(ctx, s.keys.lease)
-	_, err := send(ctx, pipe)
-	c := Collection{RTT: time.Since(start), RoundTrips: 1}
-	if err == nil {
-		err = clock.Err()
-	}
+	c, err := s.collectHead(ctx)
 	if err != nil {
 		return Collection{}, s.fault("read the expected set", err)
-	}
-	c.ServerTime = clock.Val()
-	c.Lease = decodeLease(lease.Val(), c.ServerTime) // of another type: no lease, and the next ask makes it one
-	if err := set.Err(); err != nil {
-		c.ExpectedErr = s.fault("read the expected set", err)
-	} else {
-		c.Expected, c.Invalid = parseSymbols(set.Val())
 	}
 	all := slices.Concat(c.Expected, extra)
 	slices.Sort(all)
@@ -117,6 +110,61 @@ func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collectio
 	if err != nil {
 		return Collection{}, err
 	}
-	c.Entries, c.RoundTrips = entries, 2
+	c.Entries, c.RoundTrips = entries, c.RoundTrips+1
+	return c, nil
+}
+
+// collectHead reads everything but the entries.
+func (s *Store) collectHead(ctx context.Context) (Collection, error) {
+	c := Collection{RoundTrips: 1}
+	clock := redis.NewTimeCmd(ctx, "time")
+	pipe := s.rdb.Pipeline()
+	cluster, many := s.rdb.(*redis.ClusterClient)
+	start := time.Now()
+	told := make(chan time.Duration, 1)
+	if many {
+		// A question without a key goes to any node. Leases run out by the clock of the one that keeps them.
+		go func() {
+			node, err := cluster.MasterForKey(ctx, s.keys.lease)
+			if err == nil {
+				_ = node.Process(ctx, clock)
+			} else {
+				clock.SetErr(err)
+			}
+			told <- time.Since(start)
+		}()
+		c.RoundTrips++
+	} else {
+		_ = pipe.Process(ctx, clock)
+	}
+	set := pipe.SMembers(ctx, s.keys.expected)
+	lease := pipe.HGetAll(ctx, s.keys.lease)
+	_, err := s.sendAll(ctx, pipe)
+	if !many {
+		told <- time.Since(start)
+	}
+	c.RTT = <-told
+	if err == nil && s.lost(set.Err()) {
+		err = set.Err()
+	}
+	if err != nil {
+		return c, err
+	}
+	if err := set.Err(); err != nil {
+		c.ExpectedErr = s.fault("read the expected set", err)
+	} else {
+		c.Expected, c.Invalid = parseSymbols(set.Val())
+	}
+	for _, err := range [...]error{clock.Err(), lease.Err()} {
+		if s.lost(err) {
+			c.LeaseErr = s.fault("read the lease", err)
+			return c, nil
+		}
+	}
+	if err := clock.Err(); err != nil {
+		return c, err
+	}
+	c.ServerTime = clock.Val()
+	c.Lease = decodeLease(lease.Val(), c.ServerTime) // of another type: no lease, and the next ask makes it one
 	return c, nil
 }

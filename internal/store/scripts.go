@@ -156,12 +156,16 @@ return {other and 'other_episode' or 'done', string.format('%.0f', revision), al
 `)
 
 // endScript is closeScript where stream and memory lie in other slots of a Cluster: it deletes the hash and puts the record
-// beside it, in the same step, until it was written where it belongs. KEYS: 1 hash, 2 record.
+// beside it, in the same step, until it was written where it belongs. The revision that the key had come to goes with it:
+// where the close is repeated, the hash that knew it is gone. KEYS: 1 hash, 2 record.
 var endScript = newScript("close", luaEnd+`
+local kept = redis.pcall('HGET', KEYS[2], 'key_revision')
+if type(kept) == 'table' then kept = nil end
+local revision = string.format('%.0f', math.max(whole(held[2]), whole(kept)))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(ARGV, 7))
-redis.call('HSET', KEYS[2], 'episode', episode)
-return {other and 'other_episode' or 'done', string.format('%.0f', whole(held[2])), alien and 1 or 0, '', episode}
+redis.call('HSET', KEYS[2], 'episode', episode, 'key_revision', revision)
+return {other and 'other_episode' or 'done', revision, alien and 1 or 0, '', episode}
 `)
 
 // produceScript replaces a record that this instance produces beside other services. KEYS: 1 record, 2 lease, 3 stream.

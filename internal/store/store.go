@@ -7,7 +7,8 @@
 // not confirm.
 //
 // The Redis user needs the commands EVALSHA, SCRIPT LOAD, HGETALL, HMGET, HGET, HSET, HDEL, DEL, EXISTS, PEXPIRE, SADD,
-// SREM, SMEMBERS, XADD and TIME on the keys of the contract.
+// SREM, SMEMBERS, XADD and TIME on the keys of the contract; behind Sentinels ROLE, in a Cluster CLUSTER SLOTS and the
+// records that lie beside the hashes, whose keys begin with the prefix of the proposals in braces.
 package store
 
 import (
@@ -29,8 +30,8 @@ type Store struct {
 	rdb     redis.UniversalClient
 	keys    Keys
 	streams bool
-	addr    string // for messages
-	secret  string // never to appear in one
+	addr    string   // for messages
+	secrets []string // never to appear in one
 	// perKey tells that the keys lie in several slots of a Cluster: a script then reaches one of them alone.
 	perKey bool
 	// The streams that a write goes to in the same step; none where streams are off, or appended to by themselves.
@@ -40,14 +41,12 @@ type Store struct {
 	spare  atomic.Pointer[plan] // memory of an earlier Write, for the next one
 }
 
-// New makes a Store on a client (see Dial; Sentinel and Cluster have others). The Store closes it. A server that is not
+// New makes a Store on a client (see Dial). The Store closes it. A server that is not
 // there yet shows in the first operation, and heals by itself.
 func New(rdb redis.UniversalClient, keys Keys, options ...Option) *Store {
-	s := &Store{rdb: rdb, keys: keys, addr: "redis"}
-	switch c := rdb.(type) {
-	case *redis.Client:
-		s.addr, s.secret = c.Options().Addr, c.Options().Password
-	case *redis.ClusterClient:
+	s := &Store{rdb: rdb, keys: keys}
+	s.addr, s.secrets = whereabouts(rdb)
+	if _, cluster := rdb.(*redis.ClusterClient); cluster {
 		s.perKey = !keys.oneSlot()
 	}
 	for _, o := range options {

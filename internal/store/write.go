@@ -8,8 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// maxAttempts bounds the round trips of one Write: one normally, a second where the server has lost its scripts, a third
-// where it lost them again in between.
+// maxAttempts bounds how often one Write is sent: once normally, a second time where the server has lost its scripts, a
+// third where it lost them again in between.
 const maxAttempts = 3
 
 // Write does everything in b, in one pipelined round trip unless the server has lost the scripts. Order: symbols added
@@ -71,13 +71,17 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 // again that were not run. The error is about the batch as a whole.
 func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 	load := !s.loaded.Load()
-	for todo := w.todo; trips < maxAttempts && len(todo) > 0; load = true {
+	todo := w.todo
+	for attempt := 0; attempt < maxAttempts && len(todo) > 0; attempt, load = attempt+1, true {
 		pipe := s.rdb.Pipeline()
 		if load {
-			if err := s.load(ctx, pipe); err != nil {
+			n, err := s.load(ctx, pipe)
+			trips += n
+			if err != nil {
 				return trips, err
 			}
 		}
+		loading := pipe.Len() > 0
 		w.cmds = w.cmds[:0]
 		for _, c := range todo {
 			c.cmd = redis.NewCmd(ctx, w.argsOf(c)...)
@@ -100,7 +104,7 @@ func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 		if load && len(again) == 0 {
 			s.loaded.Store(true)
 		}
-		if load && len(again) > 0 && cmds[0].Err() != nil {
+		if loading && len(again) > 0 && cmds[0].Err() != nil {
 			return trips, cmds[0].Err() // the scripts cannot be loaded: a permission
 		}
 		todo = again

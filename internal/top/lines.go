@@ -170,6 +170,9 @@ func (m *model) summaryLine() string {
 // leaseText says whether every symbol has a writer, and how many more would take over.
 func (m *model) leaseText(p *picture) string {
 	v := &p.lease
+	if p.leaseErr != nil {
+		return m.style.paint(toneOf(late), "lease out of reach")
+	}
 	if v.Layout == "" {
 		return "" // no publisher that takes leases
 	}

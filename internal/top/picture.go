@@ -24,6 +24,7 @@ type picture struct {
 	invalid     int               // members of the expected set that are no symbols
 	expectedErr error
 	lease       store.LeaseView
+	leaseErr    error // the lease could not be read: nothing is known of it
 
 	rates counts // of all symbols, per second
 	rated bool   // the rates were observed for long enough to say anything
@@ -42,7 +43,7 @@ type row struct {
 func newPicture(r reading, symbols []position.Symbol) picture {
 	p := picture{
 		at: r.begin.Add(r.c.RTT / 2), server: r.c.ServerTime, rtt: r.c.RTT,
-		invalid: r.c.Invalid, expectedErr: r.c.ExpectedErr, lease: r.c.Lease,
+		invalid: r.c.Invalid, expectedErr: r.c.ExpectedErr, lease: r.c.Lease, leaseErr: r.c.LeaseErr,
 	}
 	if p.server.IsZero() {
 		p.server = p.at

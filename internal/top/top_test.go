@@ -328,6 +328,21 @@ func TestAgesAreOnTheServersClock(t *testing.T) {
 	}
 }
 
+// The node of a Cluster that keeps the lease, and its clock, may be away while others answer.
+func TestLeaseOutOfReach(t *testing.T) {
+	c := desk()
+	c.Lease = store.LeaseView{Layout: "1 all", Now: epoch, Shards: []store.ShardLease{{Holder: "desk-1#a", Until: epoch.Add(time.Second)}}}
+	m := send(newTestModel(240, 30), readAt(epoch, c))
+	lineWith(t, m, "lease held")
+	before := lineWith(t, m, "BTCUSDT")
+	c.Lease, c.LeaseErr, c.ServerTime = store.LeaseView{}, errors.New("node away"), time.Time{}
+	m = send(newTestModel(240, 30), readAt(epoch, c))
+	lineWith(t, m, "lease out of reach")
+	if got := lineWith(t, m, "BTCUSDT"); got != before {
+		t.Errorf("%q\n%q", got, before)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	m := send(newTestModel(80, 24), readAt(epoch, desk()))
 	if m.selected != "ADAUSDT" {

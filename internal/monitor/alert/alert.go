@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +76,7 @@ type Server struct {
 	inhibitor  *inhibit.Inhibitor
 	dispatcher *dispatch.Dispatcher
 	api        *api.API
+	receivers  []Receiver
 	saved      *snapshot
 	closeOnce  sync.Once
 }
@@ -135,6 +138,13 @@ func New(o Options) (_ *Server, err error) {
 	receivers, err := o.Config.receivers(routes, tmpl, o.Log, log)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(receivers)) {
+		r := Receiver{Name: name}
+		for _, i := range receivers[name] {
+			r.Kinds = append(r.Kinds, i.Name())
+		}
+		s.receivers = append(s.receivers, r)
 	}
 	s.inhibitor = inhibit.NewInhibitor(s.alerts, o.Config.c.InhibitRules, log, events)
 	pipeline := notify.NewPipelineBuilder(reg, featurecontrol.NoopFlags{}, events).New(

@@ -163,7 +163,7 @@ func (r *running) send(alerts ...post) {
 	}
 }
 
-const soon = 20 * time.Second
+const soon = time.Minute
 
 // toWebhook is a configuration that tells one URL quickly.
 func toWebhook(at, repeat, more string) string {

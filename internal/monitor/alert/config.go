@@ -55,11 +55,11 @@ func Parse(text []byte) (*Config, error) {
 func ParseFile(path string) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("Alertmanager configuration: %w", err)
+		return nil, fmt.Errorf("configuration of Alertmanager: %w", err)
 	}
 	c, err := check(text, filepath.Dir(path), func() (*config.Config, error) { return config.LoadFile(path) })
 	if err != nil {
-		return nil, fmt.Errorf("Alertmanager configuration %s: %w", path, err)
+		return nil, fmt.Errorf("configuration of Alertmanager %s: %w", path, err)
 	}
 	return c, nil
 }

@@ -207,19 +207,6 @@ func (s *Server) Gatherers() prometheus.Gatherers {
 	return prometheus.Gatherers{s.registry, s.store.registry}
 }
 
-// Firing lists the alerts that fire, by name and labels.
-func (s *Server) Firing() []labels.Labels {
-	var firing []labels.Labels
-	for _, rule := range s.rules.AlertingRules() {
-		for _, alert := range rule.ActiveAlerts() {
-			if alert.State == rules.StateFiring {
-				firing = append(firing, alert.Labels)
-			}
-		}
-	}
-	return firing
-}
-
 // Run scrapes and evaluates until ctx ends, then stops in order: rules, scraping, what is still to be told, data. The
 // handler must not be asked any more by then.
 func (s *Server) Run(ctx context.Context) error {

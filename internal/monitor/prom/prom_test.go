@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	// tick is the interval of scrapes and evaluations in these tests.
 	tick = 400 * time.Millisecond
-	soon = 30 * time.Second
+	soon = time.Minute
 )
 
 // logBuffer is a log that several goroutines write and a test reads.
@@ -337,9 +337,15 @@ func TestPendingFiringToldResolved(t *testing.T) {
 		t.Errorf("it is taken for alive for another %s", ahead)
 	}
 	am.of(t, "LevelHigh", func(s sent) bool { return s.at.After(first.at) })
-	if labels := r.server.Firing(); len(labels) != 2 {
-		t.Errorf("firing: %v", labels)
+	if all := r.server.Alerts(); len(all) != 2 || all[1].Name != "LevelHigh" || !all[1].Firing || all[1].Labels["symbol"] != "A" || all[1].Summary != "Level of A is 7" {
+		t.Errorf("alerts: %+v", all)
 	}
+	monitortest.Eventually(t, soon, func() error {
+		if all := r.server.Targets(); len(all) != 1 || all[0].Job != "desk" || !all[0].Up || all[0].URL != g.URL+"/metrics" {
+			return fmt.Errorf("targets: %+v", all)
+		}
+		return nil
+	})
 	g.value.Store(1)
 	r.becomes("LevelHigh", "")
 	am.of(t, "LevelHigh", func(s sent) bool { return !s.EndsAt.After(s.at) })

@@ -36,7 +36,7 @@ func publish(h *harness) {
 	if ttl := h.raw.TTL(h.ctx, h.keys.Proposal(btc)).Val(); ttl != -1 {
 		h.Fatalf("a proposal has a time to live: %v", ttl)
 	}
-	if n := h.raw.Exists(h.ctx, proposalStream).Val(); n != 0 {
+	if n := h.raw.Exists(h.ctx, h.proposalStream).Val(); n != 0 {
 		h.Fatalf("a publish went to the stream although streams are off")
 	}
 
@@ -123,7 +123,7 @@ func beat(h *harness) {
 	h.do("DEL", key)
 	h.do("SET", key, "garbage")
 	h.outcome(send(Beat(p, rev, later)), store.Missing)
-	h.do("FLUSHALL")
+	h.flush()
 	h.outcome(send(Beat(p, rev, later)), store.Missing)
 	if n := h.raw.Exists(h.ctx, key).Val(); n != 0 {
 		h.Fatalf("a beat made a hash after a flush")
@@ -144,7 +144,7 @@ func beat(h *harness) {
 
 func closing(h *harness) {
 	p := Proposal(btc, 1)
-	key, stream := h.keys.Proposal(btc), proposalStream
+	key, stream := h.keys.Proposal(btc), h.proposalStream
 	send := func(c store.Close) store.Result {
 		h.Helper()
 		return h.write(store.Batch{Closes: []store.Close{c}}).Closes[0]
@@ -241,57 +241,75 @@ func restarts(h *harness) {
 		b.Publishes = append(b.Publishes, Proposal(sym, i))
 	}
 	b.Expect = syms
-	if r := h.write(b); r.RoundTrips != 1 {
+	loading := 0 // the scripts go to every node of a Cluster beforehand, and to a server with the rest
+	if len(h.server.Client.Cluster) > 0 {
+		loading = 1
+	}
+	if r := h.write(b); r.RoundTrips != 1+loading {
 		h.Fatalf("first write took %d round trips", r.RoundTrips)
 	}
 	one := h.runID()
-	if again := h.runID(); again != one || len(one) != 40 {
+	if again := h.runID(); again != one {
 		h.Fatalf("the run id changed from %q to %q without a restart", one, again)
 	}
 
 	h.server.Restart()
 	// A connection that was lost may show once; nothing is confirmed then.
 	deadline := time.Now().Add(time.Minute)
-	var r store.Results
-	for {
-		var err error
-		if r, err = h.store.Write(h.ctx, b); err == nil {
-			break
-		}
+	trips := 0
+	for again := b; len(again.Publishes) > 0; {
 		if time.Now().After(deadline) {
-			h.Fatalf("the store does not come back: %v", err)
+			h.Fatal("the store does not come back")
 		}
-	}
-	if r.RoundTrips != 2 {
-		h.Errorf("after a restart: %d round trips, want 2", r.RoundTrips)
-	}
-	for _, res := range r.Publishes {
-		h.outcome(res, store.Done)
-		if res.Revision != 1 {
-			h.Errorf("%s was written %d times", res.Symbol, res.Revision)
+		r, err := h.store.Write(h.ctx, again)
+		if err != nil {
+			continue
 		}
+		trips = r.RoundTrips
+		var failed []store.Proposal
+		for i, res := range r.Publishes {
+			switch {
+			case res.Outcome == store.Failed:
+				failed = append(failed, again.Publishes[i])
+			case res.Outcome != store.Done || res.Revision != 1:
+				h.Errorf("%s was written %d times: %+v", res.Symbol, res.Revision, res)
+			}
+		}
+		again.Publishes = failed
+	}
+	if loading == 0 && trips != 2 {
+		h.Errorf("after a restart: %d round trips, want 2", trips)
 	}
 	if h.runID() == one {
 		h.Fatalf("the run id after a restart is %s again", one)
 	}
 
 	// Scripts lost while everything else is there: only what was not run is sent again.
-	h.do("SCRIPT", "FLUSH")
-	r = h.write(b)
-	if r.RoundTrips != 2 || r.Publishes[0].Revision != 2 {
+	h.onAll("SCRIPT", "FLUSH")
+	r := h.write(b)
+	if r.RoundTrips != 2+loading || r.Publishes[0].Revision != 2 {
 		h.Errorf("after SCRIPT FLUSH: %d round trips, revision %d", r.RoundTrips, r.Publishes[0].Revision)
 	}
-	h.do("FLUSHALL")
+	h.flush()
 	if r = h.write(b); r.RoundTrips != 1 || r.Publishes[0].Outcome != store.Done {
 		h.Errorf("after FLUSHALL: %+v in %d round trips", r.Publishes[0], r.RoundTrips)
 	}
 }
 
 func roundTrips(h *harness) {
-	h.do("PING")
+	h.onAll("PING")
 	h.write(store.Batch{Unexpect: []position.Symbol{btc}}) // the handshake of a new connection counts, too
+	// Symbols leave the expected set of a Cluster after all that may be needed to find what is left of them, and of a
+	// Cluster one node is asked for the time, which the store counts and an onlooker does not see.
+	unexpecting, collecting := int64(1), 2
+	if h.server.spread() {
+		unexpecting = 2
+	}
+	if len(h.server.Client.Cluster) > 0 {
+		collecting = 3
+	}
 	for _, n := range []int{1, 10, 1200} {
-		h.do("FLUSHALL")
+		h.flush()
 		syms := symbols(n)
 		var b store.Batch
 		for i, sym := range syms {
@@ -312,12 +330,16 @@ func roundTrips(h *harness) {
 		if r.RoundTrips != 1 {
 			h.Errorf("the store says %d round trips", r.RoundTrips)
 		}
-		beats := store.Batch{Unexpect: syms[:n/2]}
+		beats := store.Batch{}
 		for i, p := range b.Publishes {
 			h.outcome(r.Publishes[i], store.Done)
 			beats.Beats = append(beats.Beats, Beat(p, r.Publishes[i].Revision, noon.Add(time.Second)))
 		}
 		count("beat", 1, func() { r = h.write(beats) })
+		beats.Unexpect = syms[:n/2]
+		if n > 1 {
+			count("beat and unexpect", unexpecting, func() { r = h.write(beats) })
+		}
 		for i := range r.Beats {
 			h.outcome(r.Beats[i], store.Done)
 		}
@@ -330,7 +352,7 @@ func roundTrips(h *harness) {
 			if n/2 > 0 {
 				want++ // the first was taken out of the set and asked for by name
 			}
-			if len(c.Entries) != want || c.RoundTrips != 2 {
+			if len(c.Entries) != want || c.RoundTrips != collecting {
 				h.Errorf("collected %d entries in %d round trips, want %d", len(c.Entries), c.RoundTrips, want)
 			}
 		})
@@ -429,13 +451,13 @@ func faultsStay(h *harness) {
 func expected(h *harness) {
 	syms := symbols(2500) // more than one script call takes
 	h.write(store.Batch{Expect: syms})
-	h.do("SADD", expectedKey, "btc", "", "A'B", " ETHUSDT")
+	h.do("SADD", h.expectedKey, "btc", "", "A'B", " ETHUSDT")
 	h.expect(syms, 4)
 	h.write(store.Batch{Unexpect: syms[1:]})
 	h.expect(syms[:1], 4)
 	// Another type under that name: readers say so and go on, the next writer makes it a set again.
-	h.do("DEL", expectedKey)
-	h.do("SET", expectedKey, "x")
+	h.do("DEL", h.expectedKey)
+	h.do("SET", h.expectedKey, "x")
 	h.published(Proposal(btc, 1))
 	c, err := h.store.Collect(h.ctx, []position.Symbol{btc})
 	if err != nil || c.ExpectedErr == nil || len(c.Entries) != 1 || !c.Entries[0].Found {

@@ -10,8 +10,6 @@ import (
 	"quantumharvest/kernel"
 )
 
-const leaseKey = "quantum:harvest:lease"
-
 // ask says something to the lease key as holder.
 func (h *harness) ask(holder string, change func(*store.LeaseAsk)) store.LeaseAnswer {
 	h.Helper()
@@ -51,7 +49,7 @@ func (h *harness) holders(v store.LeaseView) string {
 // runOut makes the lease of a shard end now.
 func (h *harness) runOut(shard int) {
 	h.Helper()
-	h.do("HSET", leaseKey, fmt.Sprintf("%d:until_ms", shard), "1")
+	h.do("HSET", h.leaseKey, fmt.Sprintf("%d:until_ms", shard), "1")
 }
 
 func leases(h *harness) {
@@ -141,8 +139,8 @@ func leases(h *harness) {
 	if ans.Conflict != "" || len(ans.Held) != 1 || ans.Held[0].Fence <= ahead+2 || len(ans.View.Shards) != 1 {
 		h.Fatalf("another layout after the others left: %+v", ans)
 	}
-	if n := len(h.hash(leaseKey)); n != 8 {
-		h.Fatalf("the lease key has %d fields: %v", n, h.hash(leaseKey))
+	if n := len(h.hash(h.leaseKey)); n != 8 {
+		h.Fatalf("the lease key has %d fields: %v", n, h.hash(h.leaseKey))
 	}
 }
 
@@ -152,7 +150,7 @@ func leaseClocks(h *harness) {
 	now := h.raw.Time(h.ctx).Val()
 	// The clock of the server stepped back by an hour: what is held, and who lives, lies an hour ahead.
 	far := strconv.FormatInt(now.Add(time.Hour).UnixMilli(), 10)
-	h.do("HSET", leaseKey, "0:until_ms", far, "member:dead#9", far+" 30000")
+	h.do("HSET", h.leaseKey, "0:until_ms", far, "member:dead#9", far+" 30000")
 	v := h.ask("b#2", nil).View
 	if left := v.Shards[0].Until.Sub(v.Now); left > time.Minute {
 		h.Fatalf("a lease of a minute still has %v", left)
@@ -167,21 +165,25 @@ func leaseClocks(h *harness) {
 	}
 
 	for _, spoil := range [][]any{
-		{"HSET", leaseKey, "0:fence", "nonsense", "1:fence", "-5", "0:until_ms", "x", "1:until_ms", "x", "member:", "x", "member:c", "x y"},
-		{"HSET", leaseKey, "0:fence", "99999999999999999999", "0:until_ms", "1", "1:until_ms", "1"},
-		{"HDEL", leaseKey, "0:fence", "0:holder", "0:until_ms", "1:holder"},
-		{"DEL", leaseKey},
-		{"FLUSHALL"},
+		{}, // everything is gone
+		{"HSET", h.leaseKey, "0:fence", "nonsense", "1:fence", "-5", "0:until_ms", "x", "1:until_ms", "x", "member:", "x", "member:c", "x y"},
+		{"HSET", h.leaseKey, "0:fence", "99999999999999999999", "0:until_ms", "1", "1:until_ms", "1"},
+		{"HDEL", h.leaseKey, "0:fence", "0:holder", "0:until_ms", "1:holder"},
+		{"DEL", h.leaseKey},
 	} {
-		h.do(spoil...)
+		if len(spoil) == 0 {
+			h.flush()
+		} else {
+			h.do(spoil...)
+		}
 		got := h.take("b#2", 0, 1)
 		if len(got) != 2 || got[0] <= first[0] || got[1] <= first[1] {
 			h.Fatalf("after %v: %v, before %v", spoil, got, first)
 		}
 		first = got
 	}
-	h.do("DEL", leaseKey)
-	h.do("SET", leaseKey, "x")
+	h.do("DEL", h.leaseKey)
+	h.do("SET", h.leaseKey, "x")
 	if c, err := h.store.Collect(h.ctx, nil); err != nil || c.Lease.Layout != "" {
 		h.Fatalf("reading beside a lease key of another type: %+v %v", c.Lease, err)
 	}
@@ -192,6 +194,10 @@ func leaseClocks(h *harness) {
 
 // leaseGuards tries every kind of write without the lease: nothing on the server may change.
 func leaseGuards(h *harness) {
+	if h.server.spread() {
+		fenceGuards(h)
+		return
+	}
 	shard := store.ShardOf(btc, 2)
 	fences := h.take("a#1", 0, 1)
 	lease := func(holder string, fence int64) store.Lease {
@@ -220,14 +226,14 @@ func leaseGuards(h *harness) {
 	}
 	everything := func() string {
 		text := ""
-		for _, key := range []string{h.keys.Proposal(btc), h.keys.MarketState(btc), h.keys.Risk(btc), expectedKey, proposalStream} {
+		for _, key := range []string{h.keys.Proposal(btc), h.keys.MarketState(btc), h.keys.Risk(btc), h.expectedKey, h.proposalStream} {
 			if h.raw.Type(h.ctx, key).Val() == "hash" {
 				text += fmt.Sprint(key, h.hash(key))
 				continue
 			}
 			text += key + h.raw.Dump(h.ctx, key).Val()
 		}
-		return text + fmt.Sprint(h.raw.SMembers(h.ctx, expectedKey).Val(), h.raw.XLen(h.ctx, proposalStream).Val())
+		return text + fmt.Sprint(h.raw.SMembers(h.ctx, h.expectedKey).Val(), h.raw.XLen(h.ctx, h.proposalStream).Val())
 	}
 	before := everything()
 	refused := func(what string, l store.Lease) {
@@ -256,12 +262,48 @@ func leaseGuards(h *harness) {
 	refused("somebody else took it", good)
 	got := h.write(batch(good, 0)).Publishes[0]
 	h.equal("holder", got.FencedBy, store.FencedBy{Publisher: "b", Fence: taken[shard]})
-	h.do("HDEL", leaseKey, fmt.Sprintf("%d:fence", shard))
+	h.do("HDEL", h.leaseKey, fmt.Sprintf("%d:fence", shard))
 	refused("the lease is damaged", good)
-	h.do("DEL", leaseKey)
+	h.do("DEL", h.leaseKey)
 	refused("the lease is gone", good)
-	h.do("SET", leaseKey, "x")
+	h.do("SET", h.leaseKey, "x")
 	refused("the lease has another type", good)
+}
+
+// fenceGuards is what is left of leaseGuards where a script cannot see the lease: the fence inside the hash. Whoever held a
+// later lease and wrote the symbol once has shut the earlier holder out; until then the clock of that one must.
+func fenceGuards(h *harness) {
+	shard := store.ShardOf(btc, 2)
+	lease := func(holder string, fence int64) store.Lease {
+		l := store.Lease{Holder: holder, Fences: make([]int64, 2)}
+		l.Fences[shard] = fence
+		return l
+	}
+	first := h.take("a#1", 0, 1)[shard]
+	p := Proposal(btc, 1)
+	p.Fence = first
+	h.outcome(h.write(store.Batch{Lease: lease("a#1", first), Publishes: []store.Proposal{p}}).Publishes[0], store.Done)
+	h.runOut(shard)
+	second := h.take("b#2", shard)[shard]
+	h.outcome(h.write(store.Batch{Lease: lease("a#1", first), Publishes: []store.Proposal{p}}).Publishes[0], store.Done)
+
+	q := Proposal(btc, 2)
+	q.Fence, q.Publisher = second, "b"
+	r := h.write(store.Batch{Lease: lease("b#2", second), Publishes: []store.Proposal{q}}).Publishes[0]
+	h.outcome(r, store.Done)
+	before := h.hash(h.keys.Proposal(btc))
+	late := h.write(store.Batch{
+		Lease: lease("a#1", first), Publishes: []store.Proposal{p}, Beats: []store.Beat{Beat(p, r.Revision, noon)},
+	})
+	closing := h.write(store.Batch{Closes: []store.Close{{Symbol: btc, Episode: p.Episode, Fence: first, At: noon}}})
+	for _, res := range []store.Result{late.Publishes[0], late.Beats[0], closing.Closes[0]} {
+		h.outcome(res, store.Fenced)
+		h.equal("holder", res.FencedBy, store.FencedBy{Publisher: "b", Fence: second, ValidUntil: q.ValidUntil})
+	}
+	h.equal("hash", h.hash(h.keys.Proposal(btc)), before)
+	if n := len(h.stream(h.proposalStream)); n != 0 {
+		h.Errorf("%d closing records of a close that was refused", n)
+	}
 }
 
 // memory is what a writer learns that follows another.
@@ -289,8 +331,8 @@ func memory(h *harness) {
 	if rev != 1 || len(m.Entries) != 3 || m.Entries[0].Found || m.Entries[1].Found {
 		h.Errorf("entries %+v", m.Entries)
 	}
-	h.do("DEL", "quantum:harvest:closed")
-	h.do("SET", "quantum:harvest:closed", "x")
+	h.do("DEL", h.closedKey)
+	h.do("SET", h.closedKey, "x")
 	if m, err := h.store.Remember(h.ctx, nil); err != nil || len(m.Closed) != 0 {
 		h.Errorf("beside a memory of another type: %+v, %v", m.Closed, err)
 	}

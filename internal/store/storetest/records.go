@@ -15,7 +15,7 @@ func streams(h *harness) {
 	h.store, h.trips = h.open(store.WithStreams(true))
 	p := Proposal(btc, 1)
 	p.Revision = h.published(p)
-	entries := h.stream(proposalStream)
+	entries := h.stream(h.proposalStream)
 	if len(entries) != 1 {
 		h.Fatalf("%d entries after one publish", len(entries))
 	}
@@ -33,12 +33,12 @@ func streams(h *harness) {
 	h.outcome(r.Beats[0], store.Done)
 	h.outcome(r.States[0], store.Done)
 	h.outcome(r.Stops[0], store.Done)
-	if n := len(h.stream(proposalStream)); n != 1 {
+	if n := len(h.stream(h.proposalStream)); n != 1 {
 		h.Errorf("a beat went to the stream: %d entries", n)
 	}
 	for _, c := range []struct{ stream, hash string }{
-		{marketStream, h.keys.MarketState(btc)},
-		{riskStream, h.keys.Risk(btc)},
+		{h.marketStream, h.keys.MarketState(btc)},
+		{h.riskStream, h.keys.Risk(btc)},
 	} {
 		entries := h.stream(c.stream)
 		if len(entries) != 1 {
@@ -52,7 +52,7 @@ func streams(h *harness) {
 	}
 
 	// A broken stream is reported and holds nothing back.
-	for _, stream := range []string{proposalStream, marketStream} {
+	for _, stream := range []string{h.proposalStream, h.marketStream} {
 		h.do("DEL", stream)
 		h.do("SET", stream, "x")
 	}
@@ -94,12 +94,12 @@ func produced(h *harness) {
 	h.outcome(r.States[0], store.Done)
 	h.outcome(r.Stops[0], store.Done)
 	h.equal("market state", h.hash(h.keys.MarketState(btc)), map[string]string{
-		"publisher": "quantum-harvest/test-a", "sigma": "0.004", "mu": "-0.00001", "ts": "0.0025", "p_trend": "0.2", "p_mr": "0.3",
+		"publisher": h.producer + "/test-a", "sigma": "0.004", "mu": "-0.00001", "ts": "0.0025", "p_trend": "0.2", "p_mr": "0.3",
 		"p_chop": "0.5", "dp": "0.5", "vr": "1.1", "spike_proxy": "0.9", "ts_timestamp": "1769169600", "buffer_size": "300",
 		"market_source": "synthetic",
 	})
 	h.equal("stop proposal", h.hash(h.keys.Risk(btc)), map[string]string{
-		"publisher": "quantum-harvest/test-a", "proposed_sl": "99", "proposed_tp": "110", "stop_dist_pct": "0.00699",
+		"publisher": h.producer + "/test-a", "proposed_sl": "99", "proposed_tp": "110", "stop_dist_pct": "0.00699",
 		"tp_dist_pct": "0.01", "trail_gap_pct": "0.005", "reason_codes": "", "sigma": "0.004", "ts": "0.0025", "p_trend": "0.2",
 		"p_mr": "0.3", "p_chop": "0.5", "computed_at_utc": "2026-01-23T12:00:00.000000", "position_side": "SHORT",
 		"position_entry_price": "100", "position_current_price": "98", "position_peak_price": "101", "position_trough_price": "97",
@@ -110,7 +110,7 @@ func produced(h *harness) {
 			h.Errorf("%s lives for %v, want about 10m", key, ttl)
 		}
 	}
-	for _, key := range []string{marketStream, riskStream} {
+	for _, key := range []string{h.marketStream, h.riskStream} {
 		if n := h.raw.Exists(h.ctx, key).Val(); n != 0 {
 			h.Errorf("%s was written although streams are off", key)
 		}

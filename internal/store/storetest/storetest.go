@@ -3,16 +3,18 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/position"
@@ -20,13 +22,20 @@ import (
 	"quantumharvest/kernel"
 )
 
-// Server is one Redis under test.
+// Server is one Redis under test: a server or a Cluster.
 type Server struct {
-	Addr    string // host:port
-	Restart func() // ends it and starts it again, empty, at the same address
+	Client  store.ClientOptions // where it is; the times to wait are the suite's own
+	Prefix  string              // of all keys; blank: the default
+	Restart func()              // ends it and starts it again, empty, at the same address
 }
 
-// Run checks the whole contract. newServer starts a fresh, empty server that ends with the test.
+// spread tells that the keys lie in several slots of a Cluster, where a script reaches one of them alone.
+func (s Server) spread() bool { return len(s.Client.Cluster) > 0 && !strings.Contains(s.Prefix, "{") }
+
+// Run checks the whole contract. newServer gives an empty server that lives as long as the test.
+//
+// Two cases are about several keys in one step and so have another content where the keys lie in several slots of a
+// Cluster: there no write but the lease key's own sees the lease, so that the fence inside the hash is all that guards it.
 func Run(t *testing.T, newServer func(t *testing.T) Server) {
 	for _, c := range []struct {
 		name string
@@ -50,7 +59,12 @@ func Run(t *testing.T, newServer func(t *testing.T) Server) {
 		{"concurrency", concurrency},
 		{"faults stay", faultsStay},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(newHarness(t, newServer(t))) })
+		t.Run(c.name, func(t *testing.T) {
+			h := newHarness(t, newServer(t))
+			h.flush()
+			h.onAll("SCRIPT", "FLUSH")
+			c.test(h)
+		})
 	}
 }
 
@@ -61,17 +75,28 @@ type harness struct {
 	server Server
 	store  *store.Store
 	keys   store.Keys
-	raw    *redis.Client
+	raw    redis.UniversalClient
 	trips  *tripCounter
+
+	// The names of the wire contract beside the keys of one symbol, spelled out as other programs know them.
+	expectedKey, leaseKey, closedKey         string
+	proposalStream, marketStream, riskStream string
+	producer                                 string // of what is produced by test-a
 }
 
 func newHarness(t *testing.T, s Server) *harness {
 	t.Helper()
-	h := &harness{T: t, server: s, keys: store.NewKeys(store.KeysOptions{})}
+	h := &harness{T: t, server: s, keys: store.NewKeys(store.KeysOptions{Prefix: s.Prefix}), producer: "quantum-harvest"}
+	if s.Prefix != "" {
+		h.producer += "@" + s.Prefix
+	}
+	prefix := cmp.Or(s.Prefix, "quantum:")
+	h.expectedKey, h.leaseKey, h.closedKey = prefix+"harvest:expected", prefix+"harvest:lease", prefix+"harvest:closed"
+	h.proposalStream, h.marketStream, h.riskStream = prefix+"stream:harvest.proposal", prefix+"stream:marketstate", prefix+"stream:risk.proposal"
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	h.ctx = ctx
-	h.raw = client(t, s.Addr)
+	h.raw = s.client(t)
 	h.store, h.trips = h.open()
 	return h
 }
@@ -79,14 +104,16 @@ func newHarness(t *testing.T, s Server) *harness {
 // open makes another Store on the same server, as another process would.
 func (h *harness) open(options ...store.Option) (*store.Store, *tripCounter) {
 	h.Helper()
-	rdb := client(h.T, h.server.Addr)
+	rdb := h.server.client(h.T)
 	trips := new(tripCounter)
 	rdb.AddHook(trips)
 	return store.New(rdb, h.keys, options...), trips
 }
 
-func client(t *testing.T, addr string) *redis.Client {
-	rdb := store.Dial(store.ClientOptions{Addr: addr, DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute})
+func (s Server) client(t *testing.T) redis.UniversalClient {
+	o := s.Client
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Minute, time.Minute, time.Minute
+	rdb := store.Dial(o)
 	t.Cleanup(func() { _ = rdb.Close() })
 	return rdb
 }
@@ -111,14 +138,6 @@ func (c *tripCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 		return next(ctx, cmds)
 	}
 }
-
-// The names of the wire contract beside the keys of one symbol, spelled out as other programs know them.
-const (
-	expectedKey    = "quantum:harvest:expected"
-	proposalStream = "quantum:stream:harvest.proposal"
-	marketStream   = "quantum:stream:marketstate"
-	riskStream     = "quantum:stream:risk.proposal"
-)
 
 // noon is when everything in the suite happens.
 var noon = time.Date(2026, 1, 23, 12, 0, 0, 0, time.UTC)
@@ -205,16 +224,51 @@ func (h *harness) expect(want []position.Symbol, invalid int) {
 	}
 }
 
-// runID identifies the running server.
+// onAll runs a command without a key on every server there is.
+func (h *harness) onAll(args ...any) []string {
+	h.Helper()
+	var mu sync.Mutex
+	var answers []string
+	run := func(ctx context.Context, node *redis.Client) error {
+		answer, err := node.Do(ctx, args...).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		answers = append(answers, fmt.Sprint(answer))
+		return err
+	}
+	var err error
+	switch rdb := h.raw.(type) {
+	case *redis.ClusterClient:
+		err = rdb.ForEachMaster(h.ctx, run)
+	case *redis.Client:
+		err = run(h.ctx, rdb)
+	}
+	if err != nil {
+		h.Fatalf("%v: %v", args, err)
+	}
+	return answers
+}
+
+// runID identifies the running server, or all of them.
 func (h *harness) runID() string {
 	h.Helper()
-	info, err := h.raw.Info(h.ctx, "server").Result()
-	_, after, found := strings.Cut(info, "run_id:")
-	if err != nil || !found {
-		h.Fatalf("INFO says no run id: %v\n%s", err, info)
+	var ids []string
+	for _, info := range h.onAll("INFO", "server") {
+		_, after, found := strings.Cut(info, "run_id:")
+		id, _, _ := strings.Cut(after, "\r\n")
+		if !found || len(id) != 40 {
+			h.Fatalf("INFO says no run id:\n%s", info)
+		}
+		ids = append(ids, id)
 	}
-	id, _, _ := strings.Cut(after, "\r\n")
-	return id
+	slices.Sort(ids)
+	return strings.Join(ids, " ")
+}
+
+// flush takes everything away that the server holds.
+func (h *harness) flush() {
+	h.Helper()
+	h.onAll("FLUSHALL")
 }
 
 func (h *harness) do(args ...any) {
@@ -226,7 +280,7 @@ func (h *harness) do(args ...any) {
 
 func (h *harness) equal(what string, got, want any) {
 	h.Helper()
-	if d := cmp.Diff(want, got); d != "" {
+	if d := gocmp.Diff(want, got); d != "" {
 		h.Fatalf("%s (-want +got):\n%s", what, d)
 	}
 }

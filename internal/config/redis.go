@@ -1,0 +1,151 @@
+package config
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Redis says how to reach the server that holds the wire contract: one server at Addr, the primary that Sentinels name,
+// or a Cluster.
+type Redis struct {
+	Network  string // "tcp" or "unix"
+	Addr     string // host:port, or the path of a socket; blank with Sentinels and Cluster
+	DB       int    // 0 with Cluster
+	Username string
+	Password Secret
+	TLS      *tls.Config // nil: plain. Without a server name each server is checked against its own
+
+	Sentinels        []string // host:port of each
+	Master           string   // the name under which the Sentinels watch the primary
+	SentinelUsername string
+	SentinelPassword Secret
+
+	Cluster []string // host:port of some nodes
+}
+
+// String is the address as a URL, without any password.
+func (r Redis) String() string {
+	u := url.URL{Scheme: "redis", Host: r.Addr, Path: "/" + strconv.Itoa(r.DB)}
+	if r.TLS != nil {
+		u.Scheme = "rediss"
+	}
+	switch {
+	case len(r.Sentinels) > 0:
+		u.Scheme += "+sentinel"
+		u.Host, u.RawPath = strings.Join(r.Sentinels, ","), "/"+url.PathEscape(r.Master)+u.Path
+		u.Path = "/" + r.Master + u.Path
+	case len(r.Cluster) > 0:
+		u.Scheme += "+cluster"
+		u.Host, u.Path = strings.Join(r.Cluster, ","), ""
+	case r.Network == "unix":
+		u = url.URL{Scheme: "unix", Path: r.Addr, RawQuery: "db=" + strconv.Itoa(r.DB)}
+	}
+	if r.Username != "" {
+		u.User = url.User(r.Username)
+	}
+	return u.String()
+}
+
+// LogValue is String, so that neither a password nor the TLS configuration is taken apart by a logger.
+func (r Redis) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+func redisSettings() []Setting {
+	rows := []Setting{
+		{
+			Env: "REDIS_URL", Flag: "redis", Arg: "URL", Roles: everyone, Legacy: true, Secret: true,
+			DefaultText: "up: an embedded Redis; else redis://127.0.0.1:6379/0",
+			Usage: "Redis server: redis://, rediss:// (TLS) or unix://, with [USER:PASSWORD@]HOST:PORT/DB; " +
+				"redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB and redis+cluster://HOST:PORT,HOST:PORT name several",
+			set: setRedisURL,
+		},
+		{
+			Env: "REDIS_HOST", Flag: "redis-host", Arg: "HOST", Roles: everyone, Legacy: true,
+			DefaultText: "127.0.0.1",
+			Usage:       "Redis host, where no URL is given",
+			set:         setRedisHost,
+		},
+		{
+			Env: "REDIS_PORT", Flag: "redis-port", Arg: "PORT", Roles: everyone, Legacy: true,
+			DefaultText: "6379",
+			Usage:       "Redis port, where no URL is given",
+			set:         integer(func(d *draft) *int { return &d.port }, 1, 65535),
+		},
+		{
+			Env: "REDIS_DB", Flag: "redis-db", Arg: "N", Roles: everyone, Legacy: true,
+			DefaultText: "0",
+			Usage:       "Redis database number, where no URL is given",
+			set:         integer(func(d *draft) *int { return &d.db }, 0, 65535),
+		},
+		{
+			Env: "REDIS_USERNAME", Flag: "redis-username", Arg: "NAME", Roles: everyone,
+			Usage: "ACL user",
+			set:   token(func(d *draft) *string { return &d.username }),
+		},
+		{
+			Env: "REDIS_PASSWORD", Roles: everyone, Secret: true,
+			Usage: "password; has no flag because command lines are public",
+			set:   func(d *draft, text string) error { d.password = NewSecret(text); return nil },
+		},
+		{
+			Env: "REDIS_PASSWORD_FILE", Flag: "redis-password-file", Arg: "FILE", Roles: everyone,
+			Usage: "file that holds the password",
+			set:   file(func(d *draft) *string { return &d.passwordFile }),
+		},
+		{
+			Env: "REDIS_SENTINELS", Flag: "redis-sentinels", Arg: "HOST:PORT,...", Roles: everyone,
+			Usage: "Sentinels that name the Redis server to use; the port is 26379 where none is given",
+			set:   nodes(func(d *draft) *[]string { return &d.sentinels }, sentinelPort),
+		},
+		{
+			Env: "REDIS_SENTINEL_MASTER", Flag: "redis-sentinel-master", Arg: "NAME", Roles: everyone,
+			Usage: "name under which the Sentinels watch that server",
+			set:   token(func(d *draft) *string { return &d.master }),
+		},
+		{
+			Env: "REDIS_SENTINEL_USERNAME", Flag: "redis-sentinel-username", Arg: "NAME", Roles: everyone,
+			Usage: "ACL user at the Sentinels",
+			set:   token(func(d *draft) *string { return &d.sentinelUsername }),
+		},
+		{
+			Env: "REDIS_SENTINEL_PASSWORD", Roles: everyone, Secret: true,
+			DefaultText: "none; that of the servers is never sent to a Sentinel",
+			Usage:       "password of the Sentinels; has no flag because command lines are public",
+			set:         func(d *draft, text string) error { d.sentinelPassword = NewSecret(text); return nil },
+		},
+		{
+			Env: "REDIS_SENTINEL_PASSWORD_FILE", Flag: "redis-sentinel-password-file", Arg: "FILE", Roles: everyone,
+			Usage: "file that holds the password of the Sentinels",
+			set:   file(func(d *draft) *string { return &d.sentinelPasswordFile }),
+		},
+		{
+			Env: "REDIS_CLUSTER", Flag: "redis-cluster", Arg: "HOST:PORT,...", Roles: everyone,
+			Usage: "some nodes of a Redis Cluster, which know the others; the port is 6379 where none is given",
+			set:   nodes(func(d *draft) *[]string { return &d.cluster }, redisPort),
+		},
+		{
+			Env: "REDIS_TLS_CA_FILE", Flag: "redis-tls-ca-file", Arg: "FILE", Roles: everyone,
+			DefaultText: "the system's roots",
+			Usage:       "PEM certificates to check the server against; turns TLS on where no URL is given",
+			set:         file(func(d *draft) *string { return &d.caFile }),
+		},
+		{
+			Env: "REDIS_TLS_CERT_FILE", Flag: "redis-tls-cert-file", Arg: "FILE", Roles: everyone,
+			Usage: "PEM certificate to show to the server",
+			set:   file(func(d *draft) *string { return &d.certFile }),
+		},
+		{
+			Env: "REDIS_TLS_KEY_FILE", Flag: "redis-tls-key-file", Arg: "FILE", Roles: everyone,
+			Usage: "PEM key of that certificate",
+			set:   file(func(d *draft) *string { return &d.keyFile }),
+		},
+		{
+			Env: "EMBEDDED_REDIS_PORT", Flag: "embedded-redis-port", Arg: "PORT", Default: "6379", Roles: []Role{Up},
+			Usage: "port of the embedded Redis on 127.0.0.1; a taken one: the next free one; 0: any",
+			set:   integer(func(d *draft) *int { return &d.EmbeddedPort }, 0, 65535),
+		},
+	}
+	return inGroup(GroupRedis, rows)
+}

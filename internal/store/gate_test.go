@@ -1,0 +1,321 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/realserver"
+	"quantumharvest/internal/store"
+	"quantumharvest/internal/store/storetest"
+)
+
+// asCluster are the options of a client that looks for its nodes as an operator would.
+func asCluster(c *realserver.RedisCluster) store.ClientOptions {
+	return store.ClientOptions{Cluster: c.Addrs(), ReadTimeout: 2 * time.Second, WriteTimeout: 2 * time.Second}
+}
+
+// perNode finds three symbols for each master whose proposals it keeps, and publishes them all.
+func perNode(t *testing.T, c *realserver.RedisCluster, s *store.Store) map[*realserver.RedisServer][]position.Symbol {
+	t.Helper()
+	keys := store.NewKeys(store.KeysOptions{})
+	nodes := make(map[*realserver.RedisServer][]position.Symbol)
+	for i, found := 0, 0; found < 9; i++ {
+		sym := position.Symbol(fmt.Sprintf("S%dUSDT", i))
+		node := c.MasterOf(keys.Proposal(sym))
+		if len(nodes[node]) == 3 {
+			continue
+		}
+		nodes[node] = append(nodes[node], sym)
+		found++
+		if err := publish(t, s, storetest.Proposal(sym, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return nodes
+}
+
+func all(nodes map[*realserver.RedisServer][]position.Symbol) (syms []position.Symbol) {
+	for _, some := range nodes {
+		syms = append(syms, some...)
+	}
+	return syms
+}
+
+// aside is a master that keeps proposals and nothing else that a reader of them needs.
+func aside(t *testing.T, c *realserver.RedisCluster) *realserver.RedisServer {
+	t.Helper()
+	for _, r := range c.Servers()[:3] {
+		if r != c.MasterOf("quantum:harvest:expected") && r != c.MasterOf("quantum:harvest:lease") {
+			return r
+		}
+	}
+	t.Fatal("no master to spare")
+	return nil
+}
+
+// mustRead reads everything and checks that exactly the proposals of lost are Lost and all others are there.
+func mustRead(t *testing.T, s *store.Store, nodes map[*realserver.RedisServer][]position.Symbol, lost *realserver.RedisServer, within time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	c, err := s.Collect(ctx, all(nodes))
+	if err != nil {
+		return err
+	}
+	if len(c.Entries) != 9 || c.ServerTime.IsZero() {
+		return fmt.Errorf("%d entries at %s", len(c.Entries), c.ServerTime)
+	}
+	for i := range c.Entries {
+		e := &c.Entries[i]
+		want := false
+		for _, sym := range nodes[lost] {
+			want = want || sym == e.Symbol
+		}
+		if e.Lost != want || e.Found == want || (e.Err != nil) != want || len(e.Problems) > 0 {
+			return fmt.Errorf("%s: found %v, lost %v: %w", e.Symbol, e.Found, e.Lost, e.Err)
+		}
+		if want {
+			mustHint(t, e.Err, "read the proposal of "+string(e.Symbol)+": redis node "+lost.Addr()+" of cluster 127.0.0.1:")
+		}
+	}
+	return nil
+}
+
+func TestClusterNodeIsLost(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"killed", "paused"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			c := realserver.Cluster(t, realserver.ClusterOptions{Partial: true})
+			s := open(t, asCluster(c))
+			nodes := perNode(t, c, s)
+			if err := mustRead(t, s, nodes, nil, 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			hasty := make([]*store.Store, 5)
+			for i := range hasty {
+				hasty[i] = open(t, asCluster(c))
+				if err := mustRead(t, hasty[i], nodes, nil, 5*time.Second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			lost := aside(t, c)
+			if how == "killed" {
+				lost.Kill()
+			} else {
+				lost.Pause()
+			}
+			// Also where the time is shorter than a single answer may take: a scrape, for example.
+			for _, h := range hasty {
+				if err := mustRead(t, h, nodes, lost, 1500*time.Millisecond); err != nil {
+					t.Fatalf("before a single answer is given up: %v", err)
+				}
+			}
+			if err := mustRead(t, s, nodes, lost, 5*time.Second); err != nil {
+				t.Error(err)
+			}
+			// Others are written, too, and a failure stays with its symbol.
+			for node, syms := range nodes {
+				if err := publish(t, s, storetest.Proposal(syms[0], 7)); (err != nil) != (node == lost) {
+					t.Errorf("publish %s: %v", syms[0], err)
+				}
+			}
+			if how == "killed" {
+				lost.Restart()
+				c.WaitReady()
+				until(t, "the node is back, empty", func() error {
+					e, err := s.Read(t.Context(), nodes[lost])
+					if err != nil {
+						return err
+					}
+					if e[0].Lost || e[0].Found {
+						return fmt.Errorf("%+v", e[0])
+					}
+					return nil
+				})
+				return
+			}
+			lost.Continue()
+			until(t, "the node is back", func() error { return mustRead(t, s, nodes, nil, 5*time.Second) })
+		})
+	}
+}
+
+func TestClusterWithoutTheExpectedSet(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{Partial: true})
+	s := open(t, asCluster(c))
+	nodes := perNode(t, c, s)
+	gone := c.MasterOf("quantum:harvest:expected")
+	gone.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := s.Collect(ctx, all(nodes))
+	mustHint(t, err, "read the expected set: redis node "+gone.Addr()+" of cluster "+strings.Join(c.Addrs(), ", ")+" refused the connection")
+	// What is asked for by name can be read all the same.
+	entries, err := s.Read(ctx, all(nodes))
+	found := 0
+	for _, e := range entries {
+		if e.Found {
+			found++
+		}
+	}
+	if err != nil || found != 6 {
+		t.Errorf("%d found, %v", found, err)
+	}
+	// The rest of them as well: then there is nothing left to read.
+	for _, r := range c.Servers() {
+		r.Kill()
+	}
+	_, err = s.Read(ctx, all(nodes))
+	mustHint(t, err, "refused the connection: is it running?")
+}
+
+func TestClusterLeaseIsLost(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{Partial: true})
+	if c.MasterOf("quantum:harvest:expected") == c.MasterOf("quantum:harvest:lease") {
+		t.Fatal("both keys lie on one node: choose others")
+	}
+	s := open(t, asCluster(c))
+	perNode(t, c, s)
+	if _, err := s.AskLease(t.Context(), store.LeaseAsk{Holder: "a#1", Layout: "1 all", TTL: time.Minute, Take: []int{0}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Collect(t.Context(), nil)
+	if err != nil || got.LeaseErr != nil || got.Lease.Layout != "1 all" || got.ServerTime.IsZero() {
+		t.Fatalf("%+v, %v, %v", got.Lease, got.LeaseErr, err)
+	}
+	c.MasterOf("quantum:harvest:lease").Kill()
+	got, err = s.Collect(t.Context(), nil)
+	if err != nil || got.LeaseErr == nil || got.Lease.Layout != "" || !got.ServerTime.IsZero() {
+		t.Fatalf("%+v, %v, %v", got.Lease, got.LeaseErr, err)
+	}
+}
+
+// A replica takes over by order, by death and by silence.
+func TestClusterMasterIsReplaced(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{Replicas: 1, Partial: true})
+	s := open(t, asCluster(c))
+	nodes := perNode(t, c, s)
+	first := aside(t, c)
+	second := c.ReplicasOf(first)[0]
+
+	c.Promote(second)
+	if err := mustRead(t, s, nodes, nil, 5*time.Second); err != nil {
+		t.Fatalf("redirected: %v", err)
+	}
+	if err := publish(t, s, storetest.Proposal(nodes[first][0], 2)); err != nil {
+		t.Fatalf("redirected: %v", err)
+	}
+
+	second.Kill()
+	c.WaitFailover(second)
+	until(t, "the new master after a death", func() error { return mustRead(t, s, nodes, nil, 5*time.Second) })
+	second.Restart()
+	c.WaitReady()
+
+	first.Pause()
+	c.WaitFailover(first)
+	until(t, "the new master after a silence", func() error { return mustRead(t, s, nodes, nil, 5*time.Second) })
+	first.Continue()
+	c.WaitReady()
+	if err := mustRead(t, s, nodes, nil, 5*time.Second); err != nil {
+		t.Fatalf("with the old master as a replica: %v", err)
+	}
+}
+
+// Slots move between nodes while they are read: a key may be here or there already.
+func TestClusterSlotOnItsWay(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{})
+	s := open(t, asCluster(c))
+	nodes := perNode(t, c, s)
+	from := aside(t, c)
+	to := c.MasterOf("quantum:harvest:expected")
+	key := store.NewKeys(store.KeysOptions{}).Proposal(nodes[from][0])
+	a, b := redis.NewClient(&redis.Options{Addr: from.Addr()}), redis.NewClient(&redis.Options{Addr: to.Addr()})
+	defer a.Close()
+	defer b.Close()
+	do := func(node *redis.Client, args ...any) any {
+		t.Helper()
+		got, err := node.Do(t.Context(), args...).Result()
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return got
+	}
+	slot := do(a, "CLUSTER", "KEYSLOT", key)
+	idA, idB := do(a, "CLUSTER", "MYID"), do(b, "CLUSTER", "MYID")
+	do(b, "CLUSTER", "SETSLOT", slot, "IMPORTING", idA)
+	do(a, "CLUSTER", "SETSLOT", slot, "MIGRATING", idB)
+	host, port, _ := net.SplitHostPort(to.Addr())
+	n, _ := strconv.Atoi(port)
+	do(a, "MIGRATE", host, n, key, 0, 5000)
+	// The old master still has the slot and sends whoever asks for the key on (ASK).
+	if err := mustRead(t, s, nodes, nil, 5*time.Second); err != nil {
+		t.Fatalf("on its way: %v", err)
+	}
+	do(b, "CLUSTER", "SETSLOT", slot, "NODE", idB)
+	do(a, "CLUSTER", "SETSLOT", slot, "NODE", idB)
+	if err := mustRead(t, s, nodes, nil, 5*time.Second); err != nil {
+		t.Fatalf("arrived: %v", err)
+	}
+}
+
+// clusterRules are what a user needs besides in a Cluster: to find the nodes, and the records that lie beside a hash.
+const clusterRules = " +cluster|slots ~{quantum:*"
+
+func TestClusterWithUsersOverTLS(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{
+		Servers: []realserver.RedisOption{realserver.WithTLS(), realserver.WithUser("harvest", password, leastRules+clusterRules)},
+	})
+	good := asCluster(c)
+	good.Username, good.Password, good.TLS = "harvest", password, tlsOf(t, c.Servers()[0])
+	useAll(t, open(t, good))
+	for _, x := range []struct {
+		name  string
+		spoil func(*store.ClientOptions)
+		hints []string
+	}{
+		{"wrong password", func(o *store.ClientOptions) { o.Password += "x" }, []string{"redis at cluster " + c.Addrs()[0], "check the user and the password"}},
+		{"no password", func(o *store.ClientOptions) { o.Username, o.Password = "", "" }, []string{"set it in REDIS_URL"}},
+		{"no TLS", func(o *store.ClientOptions) { o.TLS = nil }, []string{"TLS"}},
+		{"another name", func(o *store.ClientOptions) { o.TLS.ServerName = "example.com" }, []string{"the name that is in the certificate"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			o := good
+			o.TLS = tlsOf(t, c.Servers()[0])
+			x.spoil(&o)
+			_, err := open(t, o).Collect(t.Context(), nil)
+			for _, hint := range x.hints {
+				mustHint(t, err, hint)
+			}
+		})
+	}
+}
+
+func TestClusterThatIsNone(t *testing.T) {
+	t.Parallel()
+	r := realserver.Redis(t)
+	_, err := open(t, store.ClientOptions{Cluster: []string{r.Addr()}}).Collect(t.Context(), nil)
+	mustHint(t, err, "it is no Cluster: name it in REDIS_URL instead of REDIS_CLUSTER")
+	c := realserver.Cluster(t, realserver.ClusterOptions{})
+	keys := store.NewKeys(store.KeysOptions{})
+	for _, sym := range []position.Symbol{"AUSDT", "BUSDT", "CUSDT", "DUSDT", "EUSDT", "FUSDT"} {
+		if c.MasterOf(keys.Proposal(sym)) != c.Servers()[0] {
+			_, err = open(t, store.ClientOptions{Addr: c.Addrs()[0]}).Read(t.Context(), []position.Symbol{sym})
+			mustHint(t, err, "it is one node of a Cluster: name some of its nodes in REDIS_CLUSTER")
+		}
+	}
+}
