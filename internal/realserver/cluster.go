@@ -181,7 +181,8 @@ func (c *RedisCluster) check(nodes int) error {
 	return nil
 }
 
-// follows tells what a replica still lacks of its master's data; a master lacks nothing.
+// follows tells what a replica still lacks of its master's data, and which replica a master sends nothing yet: after a full
+// copy it waits for the first word of the replica, up to a second, and what is written until then is lost if it dies.
 func follows(r *RedisServer) error {
 	info, err := r.order("INFO", "replication")
 	if err != nil {
@@ -190,6 +191,11 @@ func follows(r *RedisServer) error {
 	text := fmt.Sprint(info)
 	if lineOf(text, "role") == "slave" && lineOf(text, "master_link_status") != "up" {
 		return fmt.Errorf("port %d does not follow its master", r.port)
+	}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "slave") && strings.Contains(line, ",state=") && (!strings.Contains(line, "state=online") || strings.Contains(line, ",offset=0,")) {
+			return fmt.Errorf("port %d sends nothing yet to its replica: %s", r.port, strings.TrimSpace(line))
+		}
 	}
 	return nil
 }

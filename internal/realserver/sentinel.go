@@ -181,20 +181,36 @@ func (s *RedisSentinel) WaitFailover(old *RedisServer) *RedisServer {
 func (s *RedisSentinel) Failover() *RedisServer {
 	s.t.Helper()
 	old := s.Primary()
-	await(s.t, "a Sentinel begins a failover", func() error {
-		for _, r := range s.sentinels {
-			if !r.answering() {
-				continue
-			}
-			_, err := r.order("SENTINEL", "FAILOVER", s.Name())
-			if err != nil && !strings.Contains(err.Error(), "INPROG") {
-				return err
-			}
+	var primary *RedisServer
+	var ordered time.Time
+	await(s.t, "another server becomes primary by order", func() error {
+		if primary = s.Primary(); primary != old {
 			return nil
 		}
-		return errors.New("no Sentinel runs")
+		// A Sentinel gives up one that was ordered if the replica does not take part in time, and does not begin again.
+		if time.Since(ordered) > 5*time.Second {
+			if err := s.failOver(); err != nil {
+				return err
+			}
+			ordered = time.Now()
+		}
+		return fmt.Errorf("port %d still is", old.port)
 	})
-	return s.WaitFailover(old)
+	return primary
+}
+
+// failOver has the first Sentinel that runs begin. That it has begun already is as good.
+func (s *RedisSentinel) failOver() error {
+	for _, r := range s.sentinels {
+		if !r.answering() {
+			continue
+		}
+		if _, err := r.order("SENTINEL", "FAILOVER", s.Name()); err != nil && !strings.Contains(err.Error(), "INPROG") {
+			return err
+		}
+		return nil
+	}
+	return errors.New("no Sentinel runs")
 }
 
 // WaitReady waits until the running Sentinels know each other and agree on the primary, and every other running server
@@ -238,14 +254,17 @@ func (s *RedisSentinel) WaitReady() {
 			}
 		}
 		for _, r := range s.servers {
-			if r == primary || !r.answering() {
+			if !r.answering() {
+				continue
+			}
+			if err := follows(r); err != nil {
+				return err
+			}
+			if r == primary {
 				continue
 			}
 			if role, err := r.infoLine("replication", "role"); err != nil || role != "slave" {
 				return fmt.Errorf("port %d is a %s: %w", r.port, role, err)
-			}
-			if err := follows(r); err != nil {
-				return err
 			}
 		}
 		return nil
