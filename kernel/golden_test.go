@@ -9,6 +9,7 @@ import (
 
 	"quantumharvest/internal/golden"
 	"quantumharvest/internal/golden/vector"
+	"quantumharvest/internal/golden/vectortest"
 )
 
 // vectorFiles are the files of testdata/vectors with the number of their cases that are strict.
@@ -46,11 +47,7 @@ func evalCase(t *testing.T, kind golden.Kind, c vector.Case) result {
 
 func loadVectors(t *testing.T, file string) vector.File {
 	t.Helper()
-	f, err := vector.Load(filepath.Join("..", "testdata", "vectors", file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
+	return vectortest.Load(t, filepath.Join("..", "testdata", "vectors", file))
 }
 
 func TestStrictVectors(t *testing.T) {

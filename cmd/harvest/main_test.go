@@ -15,6 +15,7 @@ import (
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/golden"
 	"quantumharvest/internal/golden/vector"
+	"quantumharvest/internal/golden/vectortest"
 )
 
 func TestMain(m *testing.M) {
@@ -45,10 +46,7 @@ func TestEvalVectors(t *testing.T) {
 	}
 	for _, kind := range golden.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
-			file, err := vector.Load(filepath.Join("..", "..", "testdata", "vectors", files[kind]))
-			if err != nil {
-				t.Fatal(err)
-			}
+			file := vectortest.Load(t, filepath.Join("..", "..", "testdata", "vectors", files[kind]))
 			var in bytes.Buffer
 			for _, c := range file.Cases {
 				if err := json.Compact(&in, c.Raw); err != nil {

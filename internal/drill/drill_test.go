@@ -223,8 +223,8 @@ func TestAChildThatEndsByItselfIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	long.kill()
-	if long.running() || len(long.faults()) != 0 {
-		t.Errorf("one that was killed on purpose: running %v, %v", long.running(), long.faults())
+	if long.cmd != nil || len(long.faults()) != 0 {
+		t.Errorf("one that was killed on purpose: %v, %v", long.cmd, long.faults())
 	}
 	if _, err := os.Stat(long.log); err != nil {
 		t.Error(err)

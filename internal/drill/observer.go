@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -126,7 +127,7 @@ func (o *observer) quiet() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.alerts) == 0 {
-		return fmt.Errorf("Prometheus shows no alerts at all, not even the watchdog")
+		return errors.New("no alerts at all at Prometheus, not even the watchdog")
 	}
 	for key, state := range o.alerts {
 		if !slices.Contains(alwaysAllowed, key.name) {

@@ -114,20 +114,6 @@ func (c *child) kill() {
 func (c *child) stop() error    { return c.signal(sigStop) }
 func (c *child) proceed() error { return c.signal(sigCont) }
 
-func (c *child) running() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cmd == nil {
-		return false
-	}
-	select {
-	case <-c.exited:
-		return false
-	default:
-		return true
-	}
-}
-
 // faults are endings nobody asked for, and panics in the log.
 func (c *child) faults() []string {
 	c.mu.Lock()
@@ -140,13 +126,6 @@ func (c *child) faults() []string {
 		}
 	}
 	return list
-}
-
-// tail is the end of the log, for a report of what went wrong.
-func (c *child) tail(lines int) string {
-	text, _ := os.ReadFile(c.log)
-	all := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // await polls until ok, an ending of the context or the deadline.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"quantumharvest/internal/golden/vector"
+	"quantumharvest/internal/golden/vectortest"
 )
 
 var files = map[Kind]string{
@@ -23,11 +24,7 @@ var files = map[Kind]string{
 
 func load(t testing.TB, kind Kind) vector.File {
 	t.Helper()
-	f, err := vector.Load(filepath.Join("..", "..", "testdata", "vectors", files[kind]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
+	return vectortest.Load(t, filepath.Join("..", "..", "testdata", "vectors", files[kind]))
 }
 
 // line is one answer as a reader of another language sees it.

@@ -149,7 +149,7 @@ func post(ctx context.Context, o Options, id string, until time.Time) error {
 	}
 	text, status, err := fetch(ctx, o, http.MethodPost, o.Alertmanager+"/api/v2/alerts", strings.NewReader(string(body)))
 	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("Alertmanager answers %d: %s", status, strings.TrimSpace(string(text)))
+		err = fmt.Errorf("answer %d of Alertmanager: %s", status, strings.TrimSpace(string(text)))
 	}
 	return err
 }

@@ -115,7 +115,7 @@ func rulesLoaded(ctx context.Context, o Options, _ *sights) Check {
 func loadedRules(ctx context.Context, o Options) (map[string]Rule, error) {
 	text, err := get(ctx, o, o.Prometheus+"/api/v1/rules")
 	if err != nil {
-		return nil, fmt.Errorf("Prometheus cannot be asked: %w", err)
+		return nil, fmt.Errorf("ask Prometheus for its rules: %w", err)
 	}
 	var answer struct {
 		Data struct {
@@ -134,7 +134,7 @@ func loadedRules(ctx context.Context, o Options) (map[string]Rule, error) {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {
-		return nil, fmt.Errorf("Prometheus cannot be understood: %w", err)
+		return nil, fmt.Errorf("understand the rules of Prometheus: %w", err)
 	}
 	loaded := map[string]Rule{}
 	for _, g := range answer.Data.Groups {

@@ -47,10 +47,14 @@ var deskSymbols = []position.Symbol{"BTCUSDT", "ETHUSDT"}
 func newDesk(t *testing.T) *fakeDesk {
 	d := &fakeDesk{
 		t: t, begin: time.Now(), answers: map[string]int{}, up: map[string]float64{"quantum-harvest-exporter": 1, "quantum-harvest-publisher": 1},
-		alerts: []map[string]any{{"labels": map[string]string{"alertname": "Watchdog"}, "state": "firing"},
-			{"labels": map[string]string{"alertname": "QuantumHarvestKillScoreHigh", "symbol": "BTCUSDT"}, "state": "firing"}},
-		rules: []map[string]any{{"name": "QuantumHarvestStoreDown", "query": "up == 0", "duration": 10, "labels": map[string]string{"severity": "critical"}, "health": "ok"},
-			{"name": "desk:x:sum", "query": "sum(x)", "health": "ok"}},
+		alerts: []map[string]any{
+			{"labels": map[string]string{"alertname": "Watchdog"}, "state": "firing"},
+			{"labels": map[string]string{"alertname": "QuantumHarvestKillScoreHigh", "symbol": "BTCUSDT"}, "state": "firing"},
+		},
+		rules: []map[string]any{
+			{"name": "QuantumHarvestStoreDown", "query": "up == 0", "duration": 10, "labels": map[string]string{"severity": "critical"}, "health": "ok"},
+			{"name": "desk:x:sum", "query": "sum(x)", "health": "ok"},
+		},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", d.serve)

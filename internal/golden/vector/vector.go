@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 )
 
@@ -75,26 +74,17 @@ func (c Case) WantsError() bool {
 	return json.Unmarshal(c.Expected, &e) == nil && e.Error != ""
 }
 
-// Load reads one vector file and checks that it is whole.
-func Load(path string) (File, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return File{}, fmt.Errorf("load vectors: %w", err)
-	}
-	return Parse(path, b)
-}
-
-// Parse reads a vector file that was read already; path is for messages.
+// Parse reads a vector file and checks that it is whole; path is for messages.
 func Parse(path string, b []byte) (File, error) {
 	var f File
 	if err := json.Unmarshal(b, &f); err != nil {
-		return File{}, fmt.Errorf("load vectors %s: %w", path, err)
+		return File{}, fmt.Errorf("parse vectors %s: %w", path, err)
 	}
 	if len(f.Cases) != f.Count || f.Count == 0 {
-		return File{}, fmt.Errorf("load vectors %s: %d cases, its head says %d", path, len(f.Cases), f.Count)
+		return File{}, fmt.Errorf("parse vectors %s: %d cases, its head says %d", path, len(f.Cases), f.Count)
 	}
 	if f.Tolerance.Rel <= 0 || f.Tolerance.Abs <= 0 {
-		return File{}, fmt.Errorf("load vectors %s: no tolerance", path)
+		return File{}, fmt.Errorf("parse vectors %s: no tolerance", path)
 	}
 	return f, nil
 }
