@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -39,12 +40,16 @@ func storeFaults() []fault {
 		{
 			number: 15, name: "exporter and publisher started before Redis", seen: by(45*time.Second, "QuantumHarvestStoreDown"), redisLast: true,
 			settle: func(ctx context.Context, d *drill) error {
-				// The fault begins when both sides are there and Redis is not.
+				// The fault begins when both sides are there and Redis is not. A Prometheus that starts looks for its targets
+				// after five seconds, at any time scale.
 				return await(ctx, startWithin, "exporter or Prometheus do not come up", func() error {
 					if err := noSymbols(ctx, d); err != nil {
 						return err
 					}
-					_, err := d.s.alerts(ctx)
+					_, scraped, err := d.s.query(ctx, "quantum_harvest_up")
+					if err == nil && !scraped {
+						err = errors.New("the exporter has not been scraped")
+					}
 					return err
 				})
 			},

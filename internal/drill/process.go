@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,16 +20,6 @@ func anyTool(names, hint string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s is not on PATH: %s", strings.Fields(names)[0], hint)
-}
-
-// freePort is a loopback port that nobody listens on at the moment.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // child is one process of the copy, with its log in a file.

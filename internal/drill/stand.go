@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"quantumharvest/internal/freeport"
 	"quantumharvest/internal/rules"
 )
 
@@ -88,7 +89,7 @@ func (s *stand) thresholds() rules.Thresholds {
 // open makes everything and starts it, but for Redis where it is to come last.
 func (s *stand) open(ctx context.Context, redisLast bool) error {
 	for _, p := range []*int{&s.ports.redis, &s.ports.prometheus, &s.ports.alertmanager, &s.ports.exporter} {
-		port, err := freePort()
+		port, err := freeport.Find()
 		if err != nil {
 			return err
 		}
@@ -167,7 +168,7 @@ func (s *stand) publisher(name string, port int, env ...string) *child {
 // addPublisher starts one more publisher. Prometheus knows the ports of two from the start.
 func (s *stand) addPublisher() (*child, error) {
 	for len(s.publisherPorts) < 2 {
-		port, err := freePort()
+		port, err := freeport.Find()
 		if err != nil {
 			return nil, err
 		}

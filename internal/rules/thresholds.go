@@ -112,6 +112,7 @@ func (t Thresholds) durations() map[string]time.Duration {
 		"minute":    11 * half,
 		"long":      35 * half,
 		"flap":      25 * half,
+		"slow":      7 * half,  // holds two samples even of a target that hangs, whose samples come an interval late
 		"memory":    19 * half, // longer than any other loss takes to fire
 		"interval2": 2 * t.Interval,
 		"interval3": 3 * t.Interval,

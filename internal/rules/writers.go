@@ -16,9 +16,10 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 		},
 		{
 			Name: "QuantumHarvestStandbyDown", Severity: Warning,
-			// Two scrapes in a row: one may fall into a restart.
-			Expr: `max_over_time(up{job="quantum-harvest-publisher"}[$gap]) == 0
-  and count_over_time(up{job="quantum-harvest-publisher"}[$gap]) >= 2
+			// Two scrapes: one may fall into a restart. A process that stands still takes connections and does not answer, so
+			// its scrapes fail only when their time is over.
+			Expr: `up{job="quantum-harvest-publisher"} == 0
+  and count_over_time(up{job="quantum-harvest-publisher"}[$slow]) - sum_over_time(up{job="quantum-harvest-publisher"}[$slow]) >= 2
   and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
 			Summary:     "The publisher at {{ $labels.instance }} does not answer, another does",
 			Description: "One of several publishers is down. Advice goes on, but there may be nobody left to take over.",
