@@ -118,7 +118,7 @@ func run(ctx context.Context, f fault, parts Parts, t tools, scale int) (r Resul
 			fail("after the repair: %v", err)
 		}
 	}
-	if err := await(ctx, d.s.scaled(clearWithin)-time.Since(repaired), "not everything clears", d.o.quiet); err != nil {
+	if err := await(ctx, d.s.scaled(clearWithin)+d.s.unscaled()-time.Since(repaired), "not everything clears", d.o.quiet); err != nil {
 		fail("%v", err)
 	}
 	r.ClearSec = time.Since(repaired).Seconds()
