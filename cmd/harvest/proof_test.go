@@ -18,13 +18,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/proof"
 )
 
 // upProcess is one harvest up as an operator runs it, on free ports.
 type upProcess struct {
 	cmd       *exec.Cmd
-	log       *syncBuffer
+	log       *livetest.Buffer
 	data      string
 	addresses map[string]string // by the words of the banner
 }
@@ -35,7 +36,7 @@ func startUp(t *testing.T, args ...string) *upProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upProcess{log: &syncBuffer{}, data: t.TempDir(), addresses: map[string]string{}}
+	u := &upProcess{log: &livetest.Buffer{}, data: t.TempDir(), addresses: map[string]string{}}
 	u.cmd = exec.Command(self)
 	u.cmd.Args = append([]string{
 		"harvest", "up", "--plain", "--feed", "synthetic", "--data", u.data, "--embedded-redis-port", "0", "--metrics-port", "0",

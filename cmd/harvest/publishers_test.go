@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/store"
 )
@@ -25,24 +25,7 @@ import (
 type publisherProcess struct {
 	id  string
 	cmd *exec.Cmd
-	log *syncBuffer
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log *livetest.Buffer
 }
 
 func startPublisher(t *testing.T, id string, args ...string) *publisherProcess {
@@ -51,7 +34,7 @@ func startPublisher(t *testing.T, id string, args ...string) *publisherProcess {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &publisherProcess{id: id, log: &syncBuffer{}}
+	p := &publisherProcess{id: id, log: &livetest.Buffer{}}
 	p.cmd = exec.Command(self)
 	p.cmd.Args = append([]string{"harvest", "publish", "--publisher-id", id, "--publisher-port", "0"}, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -13,33 +12,21 @@ import (
 	"testing"
 	"time"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/store"
 	"quantumharvest/kernel"
 )
 
-// scroll is what a command that runs meanwhile writes.
-type scroll struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *scroll) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *scroll) lines() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Split(strings.TrimRight(s.b.String(), "\n"), "\n")
+// lines of what a command that runs meanwhile has written.
+func lines(b *livetest.Buffer) []string {
+	return strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 }
 
 // startWatch runs harvest watch until the test ends; stop ends it and gives its exit code.
-func startWatch(t *testing.T, args ...string) (out, errs *scroll, stop func() int) {
+func startWatch(t *testing.T, args ...string) (out, errs *livetest.Buffer, stop func() int) {
 	t.Helper()
-	out, errs = &scroll{}, &scroll{}
+	out, errs = &livetest.Buffer{}, &livetest.Buffer{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan int, 1)
 	go func() {
@@ -49,18 +36,18 @@ func startWatch(t *testing.T, args ...string) (out, errs *scroll, stop func() in
 	t.Cleanup(func() {
 		stop()
 		if t.Failed() {
-			t.Logf("output:\n%s\nlog:\n%s", strings.Join(out.lines(), "\n"), strings.Join(errs.lines(), "\n"))
+			t.Logf("output:\n%s\nlog:\n%s", strings.Join(lines(out), "\n"), strings.Join(lines(errs), "\n"))
 		}
 	})
 	return out, errs, stop
 }
 
 // awaitLines waits until the output has all of these lines.
-func awaitLines(t *testing.T, out *scroll, want ...string) {
+func awaitLines(t *testing.T, out *livetest.Buffer, want ...string) {
 	t.Helper()
 	deadline := time.Now().Add(40 * time.Second)
 	for _, line := range want {
-		for !slices.Contains(out.lines(), line) {
+		for !slices.Contains(lines(out), line) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%q does not come", line)
 			}
@@ -93,7 +80,7 @@ func TestWatchRunsACommand(t *testing.T) {
 	if code := stop(); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
-	log := strings.Join(errs.lines(), "\n")
+	log := strings.Join(lines(errs), "\n")
 	if !strings.Contains(log, "the command failed") || !strings.Contains(log, "failed=1") {
 		t.Errorf("the failure is not told:\n%s", log)
 	}
@@ -106,12 +93,12 @@ func TestWatchPrints(t *testing.T) {
 	d.change("BTCUSDT", nil)
 	out, _, stop := startWatch(t, "--redis", srv.URL(), "--json", "--initial", "--on", "appeared")
 	deadline := time.Now().Add(30 * time.Second)
-	for out.lines()[0] == "" && time.Now().Before(deadline) {
+	for lines(out)[0] == "" && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	stop()
 	var e struct{ Event, Symbol string }
-	if err := json.Unmarshal([]byte(out.lines()[0]), &e); err != nil || e.Event != "appeared" || e.Symbol != "BTCUSDT" {
-		t.Errorf("%v: %q", err, out.lines())
+	if err := json.Unmarshal([]byte(lines(out)[0]), &e); err != nil || e.Event != "appeared" || e.Symbol != "BTCUSDT" {
+		t.Errorf("%v: %q", err, lines(out))
 	}
 }

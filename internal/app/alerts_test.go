@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/rules"
@@ -87,7 +88,7 @@ func TestAWatchedDeskInHealth(t *testing.T) {
 	symbols := []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 	queries := shippedQueries(t)
 	d := openWatchedDesk(t, 2, symbols...)
-	eventually(t, 120*time.Second, func() error {
+	livetest.Eventually(t, 120*time.Second, func() error {
 		for where, expr := range queries {
 			if err := finite(d, expr, symbols); err != nil {
 				return fmt.Errorf("%s: %w\n%s", where, err, expr)
@@ -240,7 +241,7 @@ func TestAlertsAboutLeases(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.end(was)
-		eventually(t, 20*time.Second, func() error {
+		livetest.Eventually(t, 20*time.Second, func() error {
 			is, err := d.holder()
 			if err == nil && is == was {
 				err = fmt.Errorf("publisher %d still holds the lease", is)
@@ -273,7 +274,7 @@ func TestAlertsThatDoNotArrive(t *testing.T) {
 				}
 				return slices.Contains(names, "QuantumHarvestNotificationsFailing"), err
 			}
-			eventually(t, 60*time.Second, func() error {
+			livetest.Eventually(t, 60*time.Second, func() error {
 				is, err := failing()
 				if is {
 					err = fmt.Errorf("notifications fail")
@@ -300,7 +301,7 @@ func TestAlertsThatDoNotArrive(t *testing.T) {
 			d.receiver.Listener = listener
 			d.receiver.Start()
 			begin = time.Now()
-			eventually(t, 60*time.Second/time.Duration(scale)+late, func() error {
+			livetest.Eventually(t, 60*time.Second/time.Duration(scale)+late, func() error {
 				is, err := failing()
 				if is {
 					err = fmt.Errorf("notifications fail")

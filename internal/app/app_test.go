@@ -1,7 +1,6 @@
 package app_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"quantumharvest/internal/buildinfo"
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/feed/feedtest"
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/store"
@@ -30,29 +29,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// logBuffer is a log that several goroutines write and a test reads.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // process is one role under test, started from settings as a user would give them.
 type process struct {
 	t    testing.TB
-	out  logBuffer
-	log  logBuffer
+	out  livetest.Buffer
+	log  livetest.Buffer
 	stop context.CancelFunc
 	done chan struct{}
 	err  error
@@ -121,22 +102,6 @@ func tail(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// eventually polls until check is satisfied; what it returns says what is still missing.
-func eventually(t testing.TB, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
 func dial(t testing.TB, addr string) *redis.Client {
 	t.Helper()
 	c := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
@@ -192,7 +157,7 @@ func proposal(c *redis.Client, sym position.Symbol) (store.Proposal, error) {
 func fresh(t testing.TB, c *redis.Client, sym position.Symbol, since time.Time) store.Proposal {
 	t.Helper()
 	var p store.Proposal
-	eventually(t, 30*time.Second, func() (err error) {
+	livetest.Eventually(t, 30*time.Second, func() (err error) {
 		if p, err = proposal(c, sym); err == nil && !p.LastUpdate.After(since) {
 			err = fmt.Errorf("heartbeat of %s stands at %v", sym, p.LastUpdate)
 		}
@@ -222,7 +187,7 @@ func TestUpOnItsOwn(t *testing.T) {
 	t.Parallel()
 	p := start(t, config.Up, app.Up, "--feed=synthetic")
 	var addr, exporter string
-	eventually(t, 30*time.Second, func() error {
+	livetest.Eventually(t, 30*time.Second, func() error {
 		out := p.out.String()
 		m := bannerURL.FindStringSubmatch(out)
 		r := regexp.MustCompile(`redis +(\S+)  \(embedded\)`).FindStringSubmatch(out)
@@ -241,7 +206,7 @@ func TestUpOnItsOwn(t *testing.T) {
 	if after.MarketSource != "synthetic" || after.PositionSource != "demo" {
 		t.Errorf("sources %q and %q are not labelled", after.MarketSource, after.PositionSource)
 	}
-	eventually(t, 10*time.Second, func() error {
+	livetest.Eventually(t, 10*time.Second, func() error {
 		_, body := get(t, exporter+"/metrics")
 		for _, sym := range []string{"BTCUSDT", "ETHUSDT", "SOLUSDT"} {
 			if !regexp.MustCompile(`(?m)^quantum_harvest_last_update_epoch\{symbol="` + sym + `"\} \d{10}$`).MatchString(body) {
@@ -338,7 +303,7 @@ func TestEmbeddedRedisKeepsIdentityAcrossRestarts(t *testing.T) {
 	episode := func(since time.Time) store.Proposal {
 		p := start(t, config.Up, app.Up, "--feed=synthetic", "--positions=file:"+positions, "--data="+filepath.Join(dir, "data"))
 		var addr string
-		eventually(t, 30*time.Second, func() error {
+		livetest.Eventually(t, 30*time.Second, func() error {
 			r := regexp.MustCompile(`redis +(\S+)  \(embedded\)`).FindStringSubmatch(p.out.String())
 			if r == nil {
 				return fmt.Errorf("no banner yet")
@@ -384,7 +349,7 @@ func TestStartOrderNeverMatters(t *testing.T) {
 	pub := start(t, config.Publish, app.Publish, "--redis="+srv.URL())
 	start(t, config.Export, app.Export, "--redis="+srv.URL(), fmt.Sprintf("--metrics-port=%d", port))
 	page := fmt.Sprintf("http://127.0.0.1:%d/metrics", port)
-	eventually(t, 20*time.Second, func() error {
+	livetest.Eventually(t, 20*time.Second, func() error {
 		code, body := get(t, page)
 		if code != 200 || !strings.Contains(body, "\nquantum_harvest_up 0\n") {
 			return fmt.Errorf("exporter without Redis answers %d", code)
@@ -398,7 +363,7 @@ func TestStartOrderNeverMatters(t *testing.T) {
 
 	// Killed and back empty, with the inputs rewritten by their own writers.
 	srv.Kill()
-	eventually(t, 20*time.Second, func() error {
+	livetest.Eventually(t, 20*time.Second, func() error {
 		_, body := get(t, page)
 		if !strings.Contains(body, "\nquantum_harvest_up 0\n") || strings.Contains(body, "quantum_harvest_kill_score{") {
 			return fmt.Errorf("the exporter still shows what it cannot see")
@@ -411,7 +376,7 @@ func TestStartOrderNeverMatters(t *testing.T) {
 	if back.Episode != p.Episode || back.Revision <= p.Revision {
 		t.Errorf("after the loss: episode %s revision %d, before %s %d", back.Episode, back.Revision, p.Episode, p.Revision)
 	}
-	eventually(t, 20*time.Second, func() error {
+	livetest.Eventually(t, 20*time.Second, func() error {
 		if _, body := get(t, page); !strings.Contains(body, "\nquantum_harvest_up 1\n") {
 			return fmt.Errorf("the exporter does not recover")
 		}
@@ -433,7 +398,7 @@ func TestARunWithoutAStoreFails(t *testing.T) {
 func TestAServiceThatIsToldToStopHasNotFailed(t *testing.T) {
 	t.Parallel()
 	p := start(t, config.Publish, app.Publish, "--redis="+fmt.Sprintf("redis://127.0.0.1:%d/0", realserver.FreePort(t)))
-	eventually(t, 20*time.Second, func() error {
+	livetest.Eventually(t, 20*time.Second, func() error {
 		if !strings.Contains(p.log.String(), "store cannot be reached") {
 			return fmt.Errorf("nothing is said about the store")
 		}
@@ -473,14 +438,14 @@ func TestAnInstanceBesideAnotherTouchesNothingOfIt(t *testing.T) {
 			seed(t, c, "BTCUSDT")
 			before := c.Keys(t.Context(), "quantum:*").Val()
 			start(t, config.Publish, app.Publish, append([]string{"--redis=" + srv.URL(), "--enable-stream"}, args...)...)
-			eventually(t, 30*time.Second, func() error {
+			livetest.Eventually(t, 30*time.Second, func() error {
 				if c.HGet(t.Context(), "beside:harvest:proposal:BTCUSDT", "last_update_epoch").Val() == "" {
 					return fmt.Errorf("nothing is published")
 				}
 				return nil
 			})
 			c.HSet(t.Context(), "quantum:state:positions:BTCUSDT", "quantity", "0") // a closing record, too
-			eventually(t, 30*time.Second, func() error {
+			livetest.Eventually(t, 30*time.Second, func() error {
 				if c.Exists(t.Context(), "beside:harvest:proposal:BTCUSDT").Val() != 0 {
 					return fmt.Errorf("the position is still there")
 				}

@@ -14,6 +14,7 @@ import (
 
 	"quantumharvest/internal/app"
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/store"
@@ -126,7 +127,7 @@ func (d *replicatedDesk) look(ctx context.Context) {
 // beating waits until the proposals of some symbols are newer than a moment and at least as far as they ever were.
 func (d *replicatedDesk) beating(since time.Time, symbols ...position.Symbol) {
 	d.t.Helper()
-	eventually(d.t, 40*time.Second, func() error {
+	livetest.Eventually(d.t, 40*time.Second, func() error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		for _, sym := range symbols {
@@ -142,7 +143,7 @@ func (d *replicatedDesk) beating(since time.Time, symbols ...position.Symbol) {
 func (d *replicatedDesk) calm() {
 	d.t.Helper()
 	d.beating(time.Now(), d.symbols...)
-	eventually(d.t, 20*time.Second, func() error {
+	livetest.Eventually(d.t, 20*time.Second, func() error {
 		_, text := get(d.t, d.exporter+"/metrics")
 		for _, sym := range d.symbols {
 			if !regexp.MustCompile(`(?m)^quantum_harvest_last_update_epoch\{symbol="` + string(sym) + `"\} \d{10}$`).MatchString(text) {
@@ -269,7 +270,7 @@ func TestClusterLosesANode(t *testing.T) {
 	for range 5 { // nobody else misses a beat for long
 		d.beating(time.Now(), kept...)
 	}
-	eventually(t, 20*time.Second, func() error {
+	livetest.Eventually(t, 20*time.Second, func() error {
 		_, text := get(t, d.exporter+"/metrics")
 		for _, want := range []string{
 			"quantum_harvest_up 1\n", fmt.Sprintf("quantum_harvest_symbols{state=\"unreadable\"} %d\n", len(lost)),
@@ -307,7 +308,7 @@ func (d *replicatedDesk) standing() {
 	d.t.Helper()
 	last := map[position.Symbol]time.Time{}
 	since := time.Now()
-	eventually(d.t, 30*time.Second, func() error {
+	livetest.Eventually(d.t, 30*time.Second, func() error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		for _, sym := range d.symbols {
@@ -344,7 +345,7 @@ func TestClusterLosesWhatAllNeed(t *testing.T) {
 	}
 	up := func(want string) {
 		t.Helper()
-		eventually(t, 20*time.Second, func() error {
+		livetest.Eventually(t, 20*time.Second, func() error {
 			if _, text := get(t, d.exporter+"/metrics"); !strings.Contains(text, "quantum_harvest_up "+want+"\n") {
 				return fmt.Errorf("up is not %s", want)
 			}
@@ -387,13 +388,13 @@ func TestAnAlertSeesAFailover(t *testing.T) {
 	d := openWatchedDeskOn(t, rdb,
 		[]string{"--redis-sentinels=" + strings.Join(s.Addrs(), ","), "--redis-sentinel-master=" + s.Name()}, 1, "BTCUSDT", "ETHUSDT")
 	d.steady(2)
-	eventually(t, time.Minute, d.quiet)
+	livetest.Eventually(t, time.Minute, d.quiet)
 	old := s.Primary()
 	begin := time.Now()
 	old.Kill()
 	d.fires("QuantumHarvestStoreDown", 13*time.Second, begin)
 	s.WaitFailover(old)
 	promoted := time.Now()
-	eventually(t, 30*time.Second, d.quiet)
+	livetest.Eventually(t, 30*time.Second, d.quiet)
 	t.Logf("Redis took %.1f s; quiet %.1f s later", promoted.Sub(begin).Seconds(), time.Since(promoted).Seconds())
 }

@@ -10,6 +10,7 @@ import (
 	"quantumharvest/internal/app"
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/feed/binance/binancetest"
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 )
@@ -18,7 +19,7 @@ import (
 func embeddedAddr(t testing.TB, p *process) string {
 	t.Helper()
 	var addr string
-	eventually(t, 30*time.Second, func() error {
+	livetest.Eventually(t, 30*time.Second, func() error {
 		r := regexp.MustCompile(`redis +(\S+)  \(embedded\)`).FindStringSubmatch(p.out.String())
 		if r == nil {
 			return fmt.Errorf("no banner yet: %q", p.out.String())

@@ -16,6 +16,7 @@ import (
 
 	"quantumharvest/internal/app"
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/rules"
 )
@@ -23,7 +24,7 @@ import (
 // monitorURLs waits for the banner of up and returns the addresses of Prometheus and Alertmanager.
 func monitorURLs(t testing.TB, p *process) (prometheus, alertmanager string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	livetest.Eventually(t, 30*time.Second, func() error {
 		m := regexp.MustCompile(`prometheus (http://\S+)[^\n]*\n  alerts     (http://\S+)`).FindStringSubmatch(p.out.String())
 		if m == nil {
 			return fmt.Errorf("no banner yet: %q", p.out.String())
@@ -56,7 +57,7 @@ func TestUpWatchesItself(t *testing.T) {
 	dir := t.TempDir()
 	p := start(t, config.Up, app.Up, "--feed=synthetic", "--monitor", "--time-scale=5", "--data="+dir, "--notify-watchdog-url="+deadMan.URL()+"/sesame")
 	at, _ := monitorURLs(t, p)
-	eventually(t, 60*time.Second, func() error {
+	livetest.Eventually(t, 60*time.Second, func() error {
 		var targets struct {
 			ActiveTargets []struct {
 				Health, LastError string
@@ -78,7 +79,7 @@ func TestUpWatchesItself(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, 60*time.Second, func() error {
+	livetest.Eventually(t, 60*time.Second, func() error {
 		var groups struct {
 			Groups []struct {
 				Name  string
@@ -107,7 +108,7 @@ func TestUpWatchesItself(t *testing.T) {
 		return nil
 	})
 	// Four messages are as many as two of its intervals of a real minute.
-	eventually(t, 60*time.Second, func() error {
+	livetest.Eventually(t, 60*time.Second, func() error {
 		if n := len(deadMan.Messages()); n < 4 {
 			return fmt.Errorf("the dead-man switch was told %d times", n)
 		}

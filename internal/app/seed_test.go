@@ -15,6 +15,7 @@ import (
 
 	"quantumharvest/internal/app"
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/rules"
@@ -39,7 +40,7 @@ func runPrometheus(t testing.TB, port int, th rules.Thresholds, text string) str
 	if out, err := exec.Command(realserver.Tool(t, "promtool"), "check", "config", file).CombinedOutput(); err != nil {
 		t.Fatalf("promtool: %v\n%s", err, out)
 	}
-	var log logBuffer
+	var log livetest.Buffer
 	cmd := exec.Command(realserver.Tool(t, "prometheus"), "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "tsdb"),
 		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", port), "--rules.alert.resend-delay="+th.ResendDelay.String())
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -54,7 +55,7 @@ func runPrometheus(t testing.TB, port int, th rules.Thresholds, text string) str
 		}
 	})
 	base := fmt.Sprintf("http://127.0.0.1:%d", port)
-	eventually(t, 60*time.Second, func() error {
+	livetest.Eventually(t, 60*time.Second, func() error {
 		if code, body := get(t, base+"/-/ready"); code != 200 {
 			return fmt.Errorf("prometheus is not ready: %d %s", code, body)
 		}
@@ -121,7 +122,7 @@ func TestTheSeedOfItAll(t *testing.T) {
 	}
 	fresh(t, c, "BTCUSDT", time.Time{})
 	revision, beat := hget("revision"), hget("last_update_epoch")
-	eventually(t, 20*time.Second, func() error {
+	livetest.Eventually(t, 20*time.Second, func() error {
 		if now := hget("last_update_epoch"); now == beat {
 			return fmt.Errorf("last_update_epoch stands at %s", now)
 		}
@@ -147,7 +148,7 @@ func TestTheSeedOfItAll(t *testing.T) {
 	if len(first) != len(symbols) {
 		t.Fatalf("heartbeats on the page: %v", first)
 	}
-	eventually(t, 20*time.Second, func() error {
+	livetest.Eventually(t, 20*time.Second, func() error {
 		for sym, value := range epochs() {
 			if value == first[sym] {
 				return fmt.Errorf("the heartbeat of %s stands at %s", sym, value)
@@ -159,7 +160,7 @@ func TestTheSeedOfItAll(t *testing.T) {
 	// Prometheus sees every symbol, and never one that looks stale: 15 s, as in the deployment, although the scrapes
 	// are five times as frequent, so that only a heartbeat that stands still can reach it on a busy machine.
 	const expr = "time() - quantum_harvest_last_update_epoch"
-	eventually(t, 60*time.Second, func() error {
+	livetest.Eventually(t, 60*time.Second, func() error {
 		ages, err := query(prom, expr)
 		if err == nil && len(ages) != len(symbols) {
 			err = fmt.Errorf("prometheus sees %v", ages)

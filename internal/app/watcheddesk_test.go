@@ -19,6 +19,7 @@ import (
 
 	"quantumharvest/internal/app"
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/rules"
@@ -256,7 +257,7 @@ func (d *watchedDesk) quiet() error {
 // fires waits until an alert does, for a time that is counted from the fault.
 func (d *watchedDesk) fires(name string, within time.Duration, since time.Time) {
 	d.t.Helper()
-	eventually(d.t, within-time.Since(since), func() error {
+	livetest.Eventually(d.t, within-time.Since(since), func() error {
 		names, err := d.firing()
 		if err == nil && !slices.Contains(names, name) {
 			err = fmt.Errorf("%s does not fire: %v", name, names)
@@ -270,14 +271,14 @@ func (d *watchedDesk) fires(name string, within time.Duration, since time.Time) 
 func (d *watchedDesk) clears(after string) {
 	d.t.Helper()
 	begin := time.Now()
-	eventually(d.t, scaled(60)+late, d.quiet)
+	livetest.Eventually(d.t, scaled(60)+late, d.quiet)
 	d.t.Logf("quiet %.1f s after %s", time.Since(begin).Seconds(), after)
 }
 
 // steady waits until the heartbeats of so many symbols are known and nothing fires.
 func (d *watchedDesk) steady(symbols float64) {
 	d.t.Helper()
-	eventually(d.t, 60*time.Second, func() error {
+	livetest.Eventually(d.t, 60*time.Second, func() error {
 		if _, v, err := d.instant("count(changes(quantum_harvest_last_update_epoch[10s]) > 2)"); err != nil || len(v) == 0 || v[0] != symbols {
 			return fmt.Errorf("heartbeats: %v %v", v, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/store"
@@ -69,27 +70,18 @@ func newClusterRig(t *testing.T, o realserver.ClusterOptions) *clusterRig {
 // hold writes a position.
 func (g *clusterRig) hold(sym string) {
 	g.t.Helper()
-	eventually(g.t, func() error {
+	livetest.Eventually(g.t, soon, func() error {
 		return g.raw.HSet(g.t.Context(), positionsKey+":"+sym, "symbol", sym, "side", "LONG", "entry_price", "100").Err()
 	})
 }
 
 func (g *clusterRig) drop(sym string) {
 	g.t.Helper()
-	eventually(g.t, func() error { return g.raw.Del(g.t.Context(), positionsKey+":"+sym).Err() })
+	livetest.Eventually(g.t, soon, func() error { return g.raw.Del(g.t.Context(), positionsKey+":"+sym).Err() })
 }
 
-// eventually repeats what may fail until everybody has heard of a failover.
-func eventually(t *testing.T, try func() error) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for err := try(); err != nil; err = try() {
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
+// soon is enough for everybody to hear of a failover.
+const soon = 30 * time.Second
 
 // others are the positions that are not on a node.
 func (g *clusterRig) others(node *realserver.RedisServer) (syms []string) {
@@ -276,7 +268,7 @@ func TestSentinelPositionsAfterAFailover(t *testing.T) {
 	old.Kill()
 	g.want(g.poll()) // an outage
 	s.WaitFailover(old)
-	eventually(t, func() error { return raw.Del(t.Context(), positionsKey+":ETHUSDT").Err() })
+	livetest.Eventually(t, soon, func() error { return raw.Del(t.Context(), positionsKey+":ETHUSDT").Err() })
 	deadline := time.Now().Add(30 * time.Second)
 	for g.want(g.poll()); len(g.snaps) == 0; g.want(g.poll()) {
 		if time.Now().After(deadline) {

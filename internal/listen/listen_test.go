@@ -28,6 +28,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/bcrypt"
+
+	"quantumharvest/internal/livetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -253,7 +255,7 @@ func TestRunCutsOffAtTheShutdownTimeout(t *testing.T) {
 }
 
 func TestPanicStaysWithItsRequest(t *testing.T) {
-	var log syncBuffer
+	var log livetest.Buffer
 	mux := NewMux(Pages{})
 	mux.HandleFunc("/boom", func(http.ResponseWriter, *http.Request) { panic("boom") })
 	s, _ := start(t, Options{Handler: mux, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -268,23 +270,6 @@ func TestPanicStaysWithItsRequest(t *testing.T) {
 	if !strings.Contains(log.String(), "panic=boom") {
 		t.Errorf("the panic is not in the log: %s", log.String())
 	}
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func TestTLSAndBasicAuth(t *testing.T) {

@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +25,7 @@ import (
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"go.uber.org/goleak"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/monitor/alert"
 	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/monitor/prom"
@@ -40,24 +40,6 @@ const (
 	tick = 400 * time.Millisecond
 	soon = time.Minute
 )
-
-// logBuffer is a log that several goroutines write and a test reads.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // desk is what is watched: one gauge.
 type desk struct {
@@ -95,7 +77,7 @@ type running struct {
 	t      *testing.T
 	client *http.Client
 	prom   v1.API
-	log    logBuffer
+	log    livetest.Buffer
 	stop   context.CancelFunc
 	done   chan error
 	once   sync.Once
@@ -194,7 +176,7 @@ func (r *running) get(at string) string {
 // becomes waits for an alert to have a state; blank: none.
 func (r *running) becomes(name string, want v1.AlertState) {
 	r.t.Helper()
-	monitortest.Eventually(r.t, soon, func() error {
+	livetest.Eventually(r.t, soon, func() error {
 		all, err := r.prom.Alerts(r.t.Context())
 		if err != nil {
 			return err
@@ -259,7 +241,7 @@ func TestPendingFiringToldResolved(t *testing.T) {
 	d.level.Store(1)
 	hook.Told(soon, "its end", about("LevelHigh A", "resolved"))
 	r.becomes("LevelHigh", "")
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		if n := len(deadMan.Messages()); n < 3 {
 			return fmt.Errorf("the dead-man switch was told %d times", n)
 		}
@@ -338,7 +320,7 @@ func TestDebiansTools(t *testing.T) {
 	amtool := func(args ...string) (string, error) {
 		return output(t, "", "amtool", append([]string{"--alertmanager.url=" + r.AlertmanagerURL()}, args...)...)
 	}
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		if out, err := amtool("alert", "query"); err != nil || !strings.Contains(out, "LevelHigh") {
 			return fmt.Errorf("%w: %s", err, out)
 		}
@@ -352,7 +334,7 @@ func TestDebiansTools(t *testing.T) {
 		t.Fatalf("a silence with the token: %v\n%s", err, out)
 	}
 	said := strings.Fields(out) // the id comes last, behind a warning that the versions differ
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		if out, err := amtool("alert", "query", "--silenced"); err != nil || !strings.Contains(out, "LevelHigh") {
 			return fmt.Errorf("not silenced: %w: %s", err, out)
 		}
@@ -397,7 +379,7 @@ func TestTheMonitorWatchesItself(t *testing.T) {
 	for _, name := range []string{"QuantumHarvestRulesFailing", "QuantumHarvestNotificationsFailing", "QuantumHarvestExporterAbsent", "Watchdog"} {
 		r.becomes(name, v1.AlertStateFiring)
 	}
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		value, _, _, err := r.prom.Query(t.Context(), `prometheus_config_last_reload_successful{job="`+SelfJob+`"}`, time.Now())
 		if err != nil || !strings.Contains(value.String(), "=> 1 ") {
 			return fmt.Errorf("the configuration in use: %v %v", value, err)

@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
 )
@@ -63,22 +63,9 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-// canvas collects what a program draws.
-type canvas struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (c *canvas) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.b.Write(p)
-}
-
-func (c *canvas) has(text string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return strings.Contains(ansi.Strip(c.b.String()), text)
+// drawn tells whether a text stands anywhere in what a program drew.
+func drawn(b *livetest.Buffer, text string) bool {
+	return strings.Contains(ansi.Strip(b.String()), text)
 }
 
 func TestRun(t *testing.T) {
@@ -89,7 +76,7 @@ func TestRun(t *testing.T) {
 			keys, typed := io.Pipe()
 			notices := make(chan string, 1)
 			notices <- "hello from below"
-			var out canvas
+			var out livetest.Buffer
 			done := make(chan error, 1)
 			go func() {
 				done <- run(ctx, Options{
@@ -98,7 +85,7 @@ func TestRun(t *testing.T) {
 			}()
 			for _, text := range []string{"here", "BTCUSDT", "hello from below"} {
 				deadline := time.Now().Add(20 * time.Second)
-				for !out.has(text) {
+				for !drawn(&out, text) {
 					if time.Now().After(deadline) {
 						t.Fatalf("%q never appears", text)
 					}

@@ -3,7 +3,6 @@
 package watch
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,33 +11,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
 	"quantumharvest/kernel"
 )
-
-// text is a buffer that several goroutines write.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *text) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.Write(p)
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
-}
 
 // start runs commands until the test ends or stop is called, which waits.
 func start(t *testing.T, o CommandOptions) (c *Commands, stop func()) {
@@ -87,7 +68,7 @@ func about1(sym position.Symbol, n int) Event {
 func TestCommandIsNotInjectedInto(t *testing.T) {
 	dir := t.TempDir()
 	trap := filepath.Join(dir, "trap")
-	var out text
+	var out livetest.Buffer
 	c, stop := start(t, CommandOptions{
 		Command: `printf '%s|%s|' "$HARVEST_SYMBOL" "$HARVEST_REASONS"; cat`, Out: &out, Err: &out,
 	})
@@ -120,7 +101,7 @@ func TestCommandsThatFail(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log text
+			var log livetest.Buffer
 			cmds, stop := start(t, CommandOptions{Command: c.command, Log: slog.New(slog.NewTextHandler(&log, nil))})
 			e := about1("A", 1)
 			e.Proposal.Reasons = []string{strings.Repeat("x", 1<<20)} // more than a pipe holds
@@ -140,7 +121,7 @@ func TestCommandsThatFail(t *testing.T) {
 // The end of a slow command is that of its children.
 func TestCommandTimeout(t *testing.T) {
 	pid := filepath.Join(t.TempDir(), "pid")
-	var log text
+	var log livetest.Buffer
 	c, stop := start(t, CommandOptions{
 		Command: "sleep 300 & echo $! >" + pid + ".new; mv " + pid + ".new " + pid + "; wait", Timeout: 300 * time.Millisecond,
 		Out: &log, Log: slog.New(slog.NewTextHandler(&log, nil)),
@@ -171,7 +152,7 @@ func TestCommandTimeout(t *testing.T) {
 // Runs of one symbol come one after the other and in order; of all, no more than Parallel at a time.
 func TestCommandsAreBounded(t *testing.T) {
 	dir := t.TempDir()
-	var out text
+	var out livetest.Buffer
 	c, stop := start(t, CommandOptions{
 		// A run that finds its own lock there was started too early.
 		Command: `mkdir "` + dir + `/$HARVEST_SYMBOL" || echo overlap; mkdir "` + dir + `/slot1" 2>/dev/null && slot=slot1 || { mkdir "` + dir +
@@ -205,7 +186,7 @@ func TestCommandsThatPileUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var out, log text
+	var out, log livetest.Buffer
 	c, stop := start(t, CommandOptions{
 		Command: `read -r _ <"` + gate + `$HARVEST_REVISION"; echo "$HARVEST_REVISION"`, Parallel: 1, Waiting: 2, Out: &out, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})

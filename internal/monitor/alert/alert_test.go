@@ -2,57 +2,34 @@ package alert
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/monitor/folder"
 	"quantumharvest/internal/monitor/monitortest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// logBuffer is a log that several goroutines write and a test reads.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // running is an Alertmanager under test.
 type running struct {
+	*monitortest.Running
 	t      *testing.T
 	server *Server
 	folder *folder.Folder
-	http   *httptest.Server
-	log    logBuffer
-	stop   context.CancelFunc
-	done   chan error
-	once   sync.Once
+	log    livetest.Buffer
 }
 
 // start runs an Alertmanager on dir (blank: temporary) with the configuration given.
@@ -64,7 +41,7 @@ func startScaled(t *testing.T, dir, text string, scale int) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{t: t, done: make(chan error, 1)}
+	r := &running{t: t}
 	log := slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if r.folder, err = folder.Open(dir, log); err != nil {
 		t.Fatal(err)
@@ -76,32 +53,8 @@ func startScaled(t *testing.T, dir, text string, scale int) *running {
 		r.folder.Close()
 		t.Fatal(err)
 	}
-	r.http = httptest.NewServer(r.server.Handler())
-	ctx, stop := context.WithCancel(context.Background())
-	r.stop = stop
-	go func() { r.done <- r.server.Run(ctx) }()
-	t.Cleanup(func() {
-		r.end()
-		if t.Failed() {
-			t.Logf("log:\n%s", r.log.String())
-		}
-	})
+	r.Running = monitortest.Serve(t, r.server, r.folder, &r.log)
 	return r
-}
-
-// end stops it as a process does.
-func (r *running) end() {
-	r.t.Helper()
-	r.once.Do(func() {
-		r.http.Close()
-		r.stop()
-		if err := <-r.done; err != nil {
-			r.t.Errorf("ended with %v", err)
-		}
-		if err := r.folder.Close(); err != nil {
-			r.t.Error(err)
-		}
-	})
 }
 
 // ask sends a request and returns the answer.
@@ -115,12 +68,12 @@ func (r *running) ask(method, path string, body any) (int, string) {
 		}
 		in = bytes.NewReader(text)
 	}
-	req, err := http.NewRequest(method, r.http.URL+path, in)
+	req, err := http.NewRequest(method, r.URL+path, in)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := r.http.Client().Do(req)
+	resp, err := r.Client().Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -192,7 +145,7 @@ func TestGroupedRepeatedResolved(t *testing.T) {
 	r.send(a, b, firing("Other"))
 	hook.Told(soon, "the group of both", names("Lost A", "Lost B"))
 	hook.Told(soon, "the other group", names("Other"))
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		n := 0
 		for _, m := range hook.Messages() {
 			if names("Lost A", "Lost B")(m) {
@@ -256,7 +209,7 @@ func TestSilencesAndAlertsSurviveARestart(t *testing.T) {
 	r.send(lost, gone, firing("Planned"), firing("Watchdog"))
 	hook.Told(soon, "the alert", names("Lost A"))
 	hook.Told(soon, "the one that ends meanwhile", names("Gone"))
-	r.end()
+	r.End()
 
 	again := start(t, dir, conf)
 	if code, body := again.ask(http.MethodGet, "/api/v2/silence/"+id, nil); code != 200 || !strings.Contains(body, `"active"`) {
@@ -295,7 +248,7 @@ func TestAnAlertNobodySpeaksOfAnyMoreIsToldResolved(t *testing.T) {
 	r := start(t, dir, toWebhook(hook.URL(), "1h", ""))
 	r.send(firing("Lost"))
 	hook.Told(soon, "the alert", names("Lost"))
-	r.end()
+	r.End()
 	path := filepath.Join(dir, alertsName)
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -352,7 +305,7 @@ func TestLogReceiverSaysEachChangeOnce(t *testing.T) {
 	said := func(text string) int { return strings.Count(r.log.String(), text) }
 	r.send(a)
 	const fired = `msg="alert firing, nobody is told" alerts="Lost A" severity=critical summary="about Lost"`
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		// Several reminders are due before this is looked at again.
 		if said(fired) == 0 || said("Notify success") < 3 {
 			return fmt.Errorf("said %d times, notified %d times", said(fired), said("Notify success"))
@@ -360,7 +313,7 @@ func TestLogReceiverSaysEachChangeOnce(t *testing.T) {
 		return nil
 	})
 	r.send(over(a))
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		if said(`msg="alert resolved, nobody is told" alerts="Lost A"`) != 1 {
 			return fmt.Errorf("its end is not said")
 		}

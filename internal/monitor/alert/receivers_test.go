@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/monitor/routing"
 )
@@ -79,7 +80,7 @@ func TestEveryReceiver(t *testing.T) {
 
 	arrived := func(rec *monitortest.Receiver, path, pattern string) {
 		t.Helper()
-		monitortest.Eventually(t, soon, func() error {
+		livetest.Eventually(t, soon, func() error {
 			for _, k := range rec.Kept() {
 				if k.Path == path && regexp.MustCompile(pattern).Match(k.Body) {
 					return nil
@@ -93,7 +94,7 @@ func TestEveryReceiver(t *testing.T) {
 	arrived(d.telegram, "/bot"+secrets["telegram"]+"/sendMessage", `KillScoreCritical BTCUSDT`)
 	arrived(d.webhook, secrets["webhook"], `"status":"firing".*KillScoreCritical`)
 	arrived(d.watchdog, secrets["watchdog"], `Watchdog`)
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		for _, m := range d.mail.Kept() {
 			if m.Login == "harvest:"+secrets["password"] && strings.Contains(m.Contents, "KillScoreCritical BTCUSDT") &&
 				len(m.To) == 1 && strings.Contains(m.To[0], "desk@example.com") {
@@ -130,7 +131,7 @@ func TestTheWatchdogIsSteady(t *testing.T) {
 	d := newDesk(t)
 	r := start(t, "", string(routing.Render(d.options, routing.Current)))
 	r.send(firing("Watchdog", "severity", "none"))
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		if n := len(d.watchdog.Kept()); n < 5 {
 			return fmt.Errorf("told %d times", n)
 		}
@@ -148,7 +149,7 @@ func TestFailuresDoNotShowSecrets(t *testing.T) {
 		rec.Close()
 	}
 	r.send(firing("QuantumHarvestExporterDown", "severity", "critical"))
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		log := r.log.String()
 		for _, kind := range []string{"slack", "pagerduty", "telegram", "webhook"} {
 			if !regexp.MustCompile(`(?m)^.*integration=` + kind + `.*(refused|EOF|connect).*$`).MatchString(log) {
@@ -201,7 +202,7 @@ func TestOneCausePagesOnce(t *testing.T) {
 			r := start(t, "", string(routing.Render(routing.Options{TimeScale: 1000}, routing.Current)))
 			r.send(c.source)
 			r.send(append(c.hidden, c.told...)...)
-			monitortest.Eventually(t, soon, func() error {
+			livetest.Eventually(t, soon, func() error {
 				for _, want := range []struct {
 					posts []post
 					state string

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"quantumharvest/internal/livetest"
 )
 
 // Delivery is one request that arrived.
@@ -107,7 +109,7 @@ func (r *Receiver) Messages() []Message {
 func (r *Receiver) Told(limit time.Duration, what string, check func(Message) bool) Message {
 	r.t.Helper()
 	var found Message
-	Eventually(r.t, limit, func() error {
+	livetest.Eventually(r.t, limit, func() error {
 		all := r.Messages()
 		for _, m := range all {
 			if check(m) {
@@ -118,20 +120,4 @@ func (r *Receiver) Told(limit time.Duration, what string, check func(Message) bo
 		return fmt.Errorf("%s did not arrive among %d messages: %+v", what, len(all), all)
 	})
 	return found
-}
-
-// Eventually polls until check is satisfied; what it returns says what is still missing.
-func Eventually(t testing.TB, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

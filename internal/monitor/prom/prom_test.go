@@ -2,7 +2,6 @@ package prom
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +25,7 @@ import (
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/monitor/folder"
 	"quantumharvest/internal/monitor/monitortest"
 )
@@ -37,24 +37,6 @@ const (
 	tick = 400 * time.Millisecond
 	soon = time.Minute
 )
-
-// logBuffer is a log that several goroutines write and a test reads.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // target is something to scrape that shows one gauge.
 type target struct {
@@ -109,7 +91,7 @@ func (a *told) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *told) of(t *testing.T, name string, check func(sent) bool) sent {
 	t.Helper()
 	var got sent
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		var known bool
@@ -123,15 +105,12 @@ func (a *told) of(t *testing.T, name string, check func(sent) bool) sent {
 
 // running is a Prometheus under test.
 type running struct {
+	*monitortest.Running
 	t      *testing.T
 	server *Server
 	folder *folder.Folder
-	http   *httptest.Server
 	client v1.API
-	log    logBuffer
-	stop   context.CancelFunc
-	done   chan error
-	once   sync.Once
+	log    livetest.Buffer
 }
 
 func options(t *testing.T, dir string, log *slog.Logger, text string) Options {
@@ -149,7 +128,7 @@ func options(t *testing.T, dir string, log *slog.Logger, text string) Options {
 
 func start(t *testing.T, dir, rules string, change func(*Options)) *running {
 	t.Helper()
-	r := &running{t: t, done: make(chan error, 1)}
+	r := &running{t: t}
 	log := slog.New(slog.NewTextHandler(&r.log, nil))
 	o := options(t, dir, log, rules)
 	r.folder = o.Folder
@@ -159,42 +138,18 @@ func start(t *testing.T, dir, rules string, change func(*Options)) *running {
 		r.folder.Close()
 		t.Fatal(err)
 	}
-	r.http = httptest.NewServer(r.server.Handler())
-	c, err := api.NewClient(api.Config{Address: r.http.URL, Client: r.http.Client()})
+	r.Running = monitortest.Serve(t, r.server, r.folder, &r.log)
+	c, err := api.NewClient(api.Config{Address: r.URL, Client: r.Client()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.client = v1.NewAPI(c)
-	ctx, stop := context.WithCancel(context.Background())
-	r.stop = stop
-	go func() { r.done <- r.server.Run(ctx) }()
-	t.Cleanup(func() {
-		r.end()
-		if t.Failed() {
-			t.Logf("log:\n%s", r.log.String())
-		}
-	})
 	return r
-}
-
-// end stops it as a process does.
-func (r *running) end() {
-	r.t.Helper()
-	r.once.Do(func() {
-		r.http.Close()
-		r.stop()
-		if err := <-r.done; err != nil {
-			r.t.Errorf("ended with %v", err)
-		}
-		if err := r.folder.Close(); err != nil {
-			r.t.Error(err)
-		}
-	})
 }
 
 func (r *running) get(path string) string {
 	r.t.Helper()
-	resp, err := r.http.Client().Get(r.http.URL + path)
+	resp, err := r.Client().Get(r.URL + path)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -210,7 +165,7 @@ func (r *running) get(path string) string {
 func (r *running) value(query string) float64 {
 	r.t.Helper()
 	var got float64
-	monitortest.Eventually(r.t, soon, func() error {
+	livetest.Eventually(r.t, soon, func() error {
 		v, _, _, err := r.client.Query(r.t.Context(), query, time.Now())
 		if vec, ok := v.(model.Vector); err == nil && ok && len(vec) == 1 {
 			got = float64(vec[0].Value)
@@ -238,7 +193,7 @@ func (r *running) state(name string) v1.AlertState {
 
 func (r *running) becomes(name string, want v1.AlertState) {
 	r.t.Helper()
-	monitortest.Eventually(r.t, soon, func() error {
+	livetest.Eventually(r.t, soon, func() error {
 		if got := r.state(name); got != want {
 			return fmt.Errorf("%s is %q, not %q", name, got, want)
 		}
@@ -340,7 +295,7 @@ func TestPendingFiringToldResolved(t *testing.T) {
 	if all := r.server.Alerts(); len(all) != 2 || all[1].Name != "LevelHigh" || !all[1].Firing || all[1].Labels["symbol"] != "A" || all[1].Summary != "Level of A is 7" {
 		t.Errorf("alerts: %+v", all)
 	}
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		if all := r.server.Targets(); len(all) != 1 || all[0].Job != "desk" || !all[0].Up || all[0].URL != g.URL+"/metrics" {
 			return fmt.Errorf("targets: %+v", all)
 		}
@@ -361,12 +316,12 @@ func TestForClausesSurviveARestart(t *testing.T) {
 	r := start(t, dir, patient, func(o *Options) { o.Jobs = jobs(g) })
 	r.becomes("LevelHigh", v1.AlertStatePending)
 	r.value(`time() - ALERTS_FOR_STATE{alertname="LevelHigh"} > 3`)
-	r.end()
+	r.End()
 	restarted := time.Now()
 	again := start(t, dir, patient, func(o *Options) { o.Jobs = jobs(g) })
 	// The time away is added to the wait, because nobody knows what happened in it; what was waited before counts. So the
 	// alert is older than the first evaluation that saw it.
-	monitortest.Eventually(t, soon, func() error {
+	livetest.Eventually(t, soon, func() error {
 		seen, _, _, err := again.client.Query(t.Context(), `ALERTS{alertname="LevelHigh"}[5m]`, time.Now())
 		if err != nil {
 			return err
@@ -444,7 +399,7 @@ func TestADamagedDatabaseIsSetAside(t *testing.T) {
 			dir := t.TempDir()
 			r := start(t, dir, levelRules, func(o *Options) { o.Jobs = jobs(g) })
 			r.value("desk_level")
-			r.end()
+			r.End()
 			c.hurt(t, filepath.Join(dir, storeName))
 			again := start(t, dir, levelRules, func(o *Options) { o.Jobs = jobs(g) })
 			again.value("desk_level")
@@ -480,7 +435,7 @@ func TestADatabaseInUseIsNotTouched(t *testing.T) {
 		t.Fatalf("lock: %v %v", ok, err)
 	}
 	defer held.Close()
-	var log logBuffer
+	var log livetest.Buffer
 	o := options(t, dir, slog.New(slog.NewTextHandler(&log, nil)), levelRules)
 	defer o.Folder.Close()
 	_, err := New(o)
@@ -562,10 +517,10 @@ func TestAnAlertmanagerThatDoesNotAnswer(t *testing.T) {
 	}
 	r := start(t, "", levelRules, func(o *Options) { o.Notify = Alertmanager{URL: at} })
 	r.becomes("Always", v1.AlertStateFiring)
-	r.stop()
+	r.Stop()
 	select {
-	case err := <-r.done:
-		r.done <- err
+	case err := <-r.Done:
+		r.Done <- err
 	case <-time.After(soon):
 		t.Fatal("it does not stop")
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/rules"
@@ -121,7 +122,7 @@ func TestDebiansAlertmanagerRunsIt(t *testing.T) {
 	for _, name := range []string{"QuantumHarvestStoreDown", "Other"} {
 		hook.Told(time.Minute, name, func(m monitortest.Message) bool { return slices.Contains(m.Names("firing"), name) })
 	}
-	monitortest.Eventually(t, time.Minute, func() error {
+	livetest.Eventually(t, time.Minute, func() error {
 		if n := len(deadMan.Messages()); n < 3 {
 			return fmt.Errorf("the dead-man switch was told %d times", n)
 		}
