@@ -29,6 +29,30 @@ func (s steady) Collect(context.Context, []position.Symbol) (store.Collection, e
 	return s.c, s.err
 }
 
+// closing is a store in which a position closes while it is read: its hash is gone, and then it is not expected either.
+type closing struct {
+	readings []store.Collection
+}
+
+func (c *closing) Collect(context.Context, []position.Symbol) (store.Collection, error) {
+	now := c.readings[0]
+	c.readings = c.readings[1:]
+	return now, nil
+}
+
+func TestAPositionThatClosesIsNotShownAsMissing(t *testing.T) {
+	between := store.Collection{Expected: []position.Symbol{"BTCUSDT"}, Entries: []store.Entry{{Symbol: "BTCUSDT"}}, ServerTime: epoch}
+	for name, readings := range map[string][]store.Collection{"closed": {between, {ServerTime: epoch}}, "missing": {between, between}} {
+		var out bytes.Buffer
+		if err := Snapshot(context.Background(), Options{Reader: &closing{readings}, Out: &out, Now: func() time.Time { return epoch }}, false); err != nil {
+			t.Fatal(err)
+		}
+		if shown := strings.Contains(out.String(), "no proposal"); shown != (name == "missing") {
+			t.Errorf("%s:\n%s", name, out.String())
+		}
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	o := Options{Reader: steady{c: desk()}, Header: "redis://127.0.0.1:6379/0", Now: func() time.Time { return epoch }}
 	for name, asJSON := range map[string]bool{"snapshot": false, "snapshot-json": true} {
