@@ -21,6 +21,7 @@ var commands = []func(process) *cobra.Command{
 	newDashboardsCmd,
 	newProofCmd,
 	newDrillCmd,
+	newBenchCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

@@ -49,9 +49,21 @@ type publisherRole struct {
 	ended atomic.Bool
 }
 
+// opener makes the inputs of a publisher; universe says which symbols it wants market data of.
+type opener func(rdb redis.UniversalClient, universe func() []position.Symbol) (*inputs, error)
+
+// newPublisherRole makes the publisher that the settings describe.
 func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRole, error) {
 	c := env.Config
-	r := &publisherRole{id: or(c.PublisherID, defaultPublisherID()), rdb: connect(c.Redis), count: newPositionCount(), log: env.Log}
+	return assemblePublisher(env, connect(c.Redis), nextPort, func(rdb redis.UniversalClient, universe func() []position.Symbol) (*inputs, error) {
+		return openInputs(ctx, c, rdb, clockOf(c), universe, env.Log)
+	})
+}
+
+// assemblePublisher makes a publisher on a client, which it closes, and inputs.
+func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open opener) (*publisherRole, error) {
+	c := env.Config
+	r := &publisherRole{id: or(c.PublisherID, defaultPublisherID()), rdb: rdb, count: newPositionCount(), log: env.Log}
 	r.count.now = clockOf(c)
 	ok := false
 	defer func() {
@@ -64,7 +76,7 @@ func newPublisherRole(ctx context.Context, env Env, nextPort bool) (*publisherRo
 	var eng *engine.Engine
 	var err error
 	now := clockOf(c)
-	r.in, err = openInputs(ctx, c, r.rdb, now, func() []position.Symbol { return eng.Symbols() }, env.Log)
+	r.in, err = open(r.rdb, func() []position.Symbol { return eng.Symbols() })
 	if err != nil {
 		return nil, err
 	}

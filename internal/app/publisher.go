@@ -33,6 +33,8 @@ type publisher struct {
 	// done ends the run early and with success: for --once and for a recording that has ended.
 	done func(engine.Status) bool
 	now  func() time.Time
+	// watch sees when a step began and ended; nil: nobody measures.
+	watch func(begin, end time.Time)
 
 	lanes     []*lane
 	storeDown atomic.Bool // the last piece of some kind of work failed
@@ -103,8 +105,13 @@ func (p *publisher) loop(ctx context.Context) {
 			writing.start(p.audit)
 			free, auditDue = false, false
 		}
+		begin := p.now()
 		work := p.engine.Step(now, free)
-		p.met.stepped(work, p.now().Sub(now))
+		end := p.now()
+		p.met.stepped(work, end.Sub(now))
+		if p.watch != nil {
+			p.watch(begin, end)
+		}
 		auditDue = auditDue || work.Audit
 		if !work.Empty() {
 			writing.start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work) })

@@ -51,6 +51,17 @@ const recheck = 1100 * time.Millisecond
 
 // openExporterPort serves what the store holds.
 func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, next bool, log *slog.Logger) (*listen.Server, error) {
+	page, err := exporterPage(c, build, reader, counter, notice, log)
+	if err != nil {
+		return nil, err
+	}
+	return listen.New(listen.Options{
+		Name: "exporter", Address: hostPort(c.ListenHost, c.MetricsPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
+		Handler: page,
+	})
+}
+
+func exporterPage(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, log *slog.Logger) (http.Handler, error) {
 	reg := prometheus.NewRegistry()
 	exp, err := exporter.New(exporter.Options{
 		Reader: reader, Counter: counter, Symbols: c.Symbols, PollInterval: c.PollInterval, Logger: log, Registry: reg, Recheck: recheck,
@@ -59,18 +70,11 @@ func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Rea
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
 	}
-	return listen.New(listen.Options{
-		Name: "exporter", Address: hostPort(c.ListenHost, c.MetricsPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
-		Handler: exporterMux(exp, build, notice, reg, log),
-	})
-}
-
-func exporterMux(exp *exporter.Exporter, build buildinfo.Info, notice string, reg *prometheus.Registry, log *slog.Logger) http.Handler {
 	return listen.NewMux(listen.Pages{
 		Title:       "Quantum Harvest exporter",
 		Description: "Reads the proposals in Redis at every scrape." + notice,
 		Version:     build.Version,
 		Metrics:     listen.MetricsHandler(exp, listen.MetricsOptions{Registry: reg, Logger: log}),
 		Ready:       exp.Ready,
-	})
+	}), nil
 }

@@ -28,6 +28,9 @@ func (l *loader) combine() {
 		l.checkAlerts()
 	}
 	l.combineRedis()
+	if l.role == Bench {
+		return // it measures on keys of its own, with everything else as it is by default
+	}
 	l.combineSources()
 	l.combineKeys()
 	l.checkCadence()

@@ -31,6 +31,7 @@ const (
 	Dashboards Role = "dashboards"
 	Proof      Role = "proof"
 	Drill      Role = "drill" // makes faults on a copy of its own
+	Bench      Role = "bench" // measures, on keys of its own
 	Apply      Role = "apply"
 )
 
@@ -107,6 +108,8 @@ type Config struct {
 	Redis        Redis
 	Embedded     bool
 	EmbeddedPort int
+	// RedisEnviron is how Redis was set, as NAME=value lines for a process that is to use the same one. Of Bench only.
+	RedisEnviron []string
 	Keys         Keys
 
 	Symbols        []position.Symbol // publish only these; empty: every open position

@@ -83,6 +83,12 @@ func Load(flags *pflag.FlagSet, role Role, environ []string) (Config, []Note, er
 	return l.draft.Config, notes, nil
 }
 
+// Usual gives the settings of a role that nobody gave flags or a file, but for what environ says.
+func Usual(role Role, environ ...string) (Config, error) {
+	c, _, err := Load(pflag.NewFlagSet(string(role), pflag.ContinueOnError), role, environ)
+	return c, err
+}
+
 func environment(environ []string) map[string]string {
 	m := make(map[string]string, len(environ))
 	for _, line := range environ {

@@ -24,9 +24,14 @@ var redisSettingNames = slices.Concat(redisWays, sentinelSettingNames, []string{
 
 func (l *loader) combineRedis() {
 	d := &l.draft
-	if l.role == Up && !slices.ContainsFunc(redisSettingNames, l.isSet) {
+	if (l.role == Up || l.role == Bench) && !slices.ContainsFunc(redisSettingNames, l.isSet) {
 		d.Embedded = true
 		return
+	}
+	for _, name := range redisSettingNames {
+		if l.role == Bench && l.isSet(name) {
+			d.RedisEnviron = append(d.RedisEnviron, name+"="+l.values[name].text)
+		}
 	}
 	d.Redis = Redis{
 		Network: "tcp", DB: d.db, Username: d.username, Password: d.password,

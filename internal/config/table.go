@@ -79,13 +79,14 @@ type draft struct {
 }
 
 var (
-	logging  = []Role{Up, Publish, Export, Top, Watch, Monitor}
-	everyone = []Role{Up, Publish, Export, Top, Watch, Proof} // who speaks to Redis
-	all      = []Role{Up, Publish, Export}
-	engine   = []Role{Up, Publish}
-	exporter = []Role{Up, Export}
-	serving  = []Role{Up, Publish, Export, Monitor}
-	lasting  = []Role{Up, Publish, Monitor}
+	logging    = []Role{Up, Publish, Export, Top, Watch, Monitor}
+	everyone   = []Role{Up, Publish, Export, Top, Watch, Proof} // who looks at a desk
+	redisUsers = append(slices.Clip(everyone), Bench)           // who speaks to Redis
+	all        = []Role{Up, Publish, Export}
+	engine     = []Role{Up, Publish}
+	exporter   = []Role{Up, Export}
+	serving    = []Role{Up, Publish, Export, Monitor}
+	lasting    = []Role{Up, Publish, Monitor}
 	// timed are the roles that need to know how often the publisher beats and publishes: its own, and the rules about it.
 	timed = []Role{Up, Publish, Monitor, Rules, Proof}
 	// alerting are the roles that make alert rules.
@@ -380,8 +381,8 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Proof, Drill},
-			Usage: "print JSON: an object on a line of every symbol once, of every event or of every fault; of a proof the whole pack",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Proof, Drill, Bench},
+			Usage: "print JSON: an object on a line of every symbol once, of every event, fault or figure; of a proof the whole pack",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}

@@ -66,6 +66,11 @@ var may = []struct {
 		[]string{"internal/golden", "internal/position", "internal/rules", "internal/store"},
 		"a proof believes no part alone: it reads Redis through the store, and everything else as anybody can",
 	},
+	{
+		"internal/bench",
+		[]string{"internal/engine", "internal/feed", "internal/freeport", "internal/position", "internal/store", "kernel"},
+		"what is measured is put together from its parts; what depends on settings comes from outside",
+	},
 	{"internal/freeport", nil, "a port is a number"},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
@@ -75,7 +80,7 @@ var may = []struct {
 	{"internal/golden/pack", nil, "it only packs files"},
 	{"internal/golden/vector", nil, "vectors are files and numbers: what is compared with them comes from elsewhere"},
 	{"internal/app", []string{
-		"internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
+		"internal/bench", "internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
 		"internal/feed", "internal/feed/binance", "internal/golden", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
 		"internal/position", "internal/proof", "internal/rules", "internal/store", "internal/top", "internal/watch", "kernel", "testdata/vectors",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
@@ -152,7 +157,7 @@ func TestImportsOfLibraries(t *testing.T) {
 		users   []string
 		reason  string
 	}{
-		{"github.com/redis/go-redis", []string{"internal/store", "internal/feed", "internal/app", "internal/drill"}, "Redis is spoken by the store and the feeds that read it; a drill is the bot that writes there"},
+		{"github.com/redis/go-redis", []string{"internal/store", "internal/feed", "internal/app", "internal/bench", "internal/drill"}, "Redis is spoken by the store and the feeds that read it; a drill is the bot that writes there, a bench sends the same bytes"},
 		{"github.com/alicebob/miniredis", []string{"internal/embedded"}, "the embedded server is one package's secret"},
 		{"github.com/spf13/cobra", []string{"cmd/harvest"}, "commands are the outermost layer"},
 		{"github.com/spf13/pflag", []string{"cmd/harvest", "internal/config"}, "flags become settings in one place"},
@@ -165,7 +170,7 @@ func TestImportsOfLibraries(t *testing.T) {
 		{
 			"net/http",
 			[]string{
-				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance", "internal/drill", "internal/proof",
+				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance", "internal/bench", "internal/drill", "internal/proof",
 				"internal/monitor", "internal/monitor/alert", "internal/monitor/prom",
 			},
 			"only what serves pages, or asks others for theirs, speaks HTTP",
