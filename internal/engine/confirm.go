@@ -58,7 +58,8 @@ func (e *Engine) storeFailed(w Work) {
 		s.expect = s.open || s.refused
 		s.market.producedAt = time.Time{}
 	}
-	e.keeper.Hurry() // the server that is asked next may be another one
+	clear(e.remembered)
+	e.keeper.Hurry() // the server that is asked next may be another one, and remember less
 }
 
 func (e *Engine) confirmPublish(w Work, p store.Proposal, r store.Result) {

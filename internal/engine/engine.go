@@ -39,8 +39,9 @@ type Engine struct {
 	restored   bool
 	restoredAt time.Time
 	waiting    []feed.Snapshot
-	unclaimed  map[position.Symbol]int      // in the store and no memory of ours: absences seen
-	refused    map[string][]position.Symbol // by source: positions whose record was refused at the last reading
+	ended      map[position.Symbol]store.Ended // the last episode of a symbol whose closing record was left
+	unclaimed  map[position.Symbol]int         // in the store and no memory of ours: absences seen
+	refused    map[string][]position.Symbol    // by source: positions whose record was refused at the last reading
 
 	now       time.Time // of the step under way
 	started   time.Time
@@ -99,6 +100,7 @@ func New(opts Options) (*Engine, error) {
 		// A hash that somebody keeps up to date counts for more than the last event of a stream.
 		book:      position.NewBook("redis_hash", "redis_stream"),
 		symbols:   make(map[position.Symbol]*symbol),
+		ended:     make(map[position.Symbol]store.Ended),
 		unclaimed: make(map[position.Symbol]int),
 		refused:   make(map[string][]position.Symbol),
 		said:      make(map[saidKey]time.Time),
@@ -147,6 +149,10 @@ func (e *Engine) symbol(name position.Symbol) *symbol {
 		return s
 	}
 	s := &symbol{name: name, shard: store.ShardOf(name, e.opts.Shards), market: marketSide{series: feed.NewSeries(e.opts.Window)}, covered: e.filter == nil || e.filter[name]}
+	if last := e.ended[name]; last.Episode != "" {
+		s.revision = last.Revision
+		e.book.NoteEnded(name, last.Episode)
+	}
 	e.symbols[name] = s
 	i, _ := slices.BinarySearchFunc(e.order, name, func(s *symbol, name position.Symbol) int {
 		return compareSymbols(s.name, name)

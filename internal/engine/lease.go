@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"quantumharvest/internal/lease"
@@ -50,7 +51,7 @@ func (e *Engine) ConfirmLease(ask LeaseAsk, ans store.LeaseAnswer, err error, no
 		return
 	}
 	e.keeper.Answer(ask, ans, now)
-	if len(ask.Renew) > 0 {
+	if slices.ContainsFunc(ask.Renew, func(t store.Term) bool { return slices.Contains(ans.Held, t) }) {
 		e.met.leases.WithLabelValues(leaseRenewed).Inc()
 	}
 	e.noteLeases()

@@ -64,6 +64,12 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 	if first {
 		e.restoredAt = now
 	}
+	// Before any symbol is made: of those without a position the store remembers nothing but their last end.
+	for name, last := range m.Closed {
+		if last.Revision >= e.ended[name].Revision {
+			e.ended[name] = last
+		}
+	}
 	found := make(map[position.Symbol]*store.Entry, len(m.Entries))
 	for i := range m.Entries {
 		en := &m.Entries[i]
@@ -80,7 +86,9 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 		}
 	}
 	for _, c := range m.Pending {
-		if s := e.symbol(c.Symbol); (taken(s.shard) || s.unread) && s.covered {
+		s := e.symbol(c.Symbol)
+		known := slices.ContainsFunc(s.closing, func(own store.Close) bool { return own.Episode == c.Episode })
+		if (taken(s.shard) || s.unread) && s.covered && !known {
 			s.closing = append(s.closing, c)
 		}
 	}
@@ -130,11 +138,14 @@ func (e *Engine) forget(s *symbol, en *store.Entry) {
 // not expected. closed is what its last closing record was about.
 func (e *Engine) recall(s *symbol, en *store.Entry, closed store.Ended) {
 	s.revision = max(s.revision, closed.Revision)
-	s.closing = slices.DeleteFunc(s.closing, func(c store.Close) bool { return c.Episode != "" && c.Episode == closed.Episode })
+	s.closing = slices.DeleteFunc(s.closing, func(c store.Close) bool { return isPast(c, en, closed) })
 	s.held, s.challenge = held{}, 0
 	s.expect = s.open || s.refused
 	delete(e.unclaimed, s.name)
 	pos, open := e.book.Get(s.name)
+	if !open && closed.Episode != "" {
+		e.book.NoteEnded(s.name, closed.Episode)
+	}
 	if en == nil || !en.Found && en.Err == nil {
 		switch {
 		case open && pos.Episode == closed.Episode:
@@ -147,7 +158,7 @@ func (e *Engine) recall(s *symbol, en *store.Entry, closed store.Ended) {
 		}
 		return
 	}
-	p := en.Proposal
+	p := notAhead(en.Proposal, e.now)
 	whole := en.Found && en.Err == nil && len(en.Problems) == 0
 	switch {
 	case en.Found && p.Publisher == "" && len(en.Problems) < len(store.FieldNames())/2 && p.SchemaVersion == 0:
@@ -169,6 +180,27 @@ func (e *Engine) recall(s *symbol, en *store.Entry, closed store.Ended) {
 	}
 }
 
+// isPast tells that a close that waits is of no use any more: its record was left, or another publisher has left that of a
+// later episode since.
+func isPast(c store.Close, en *store.Entry, closed store.Ended) bool {
+	if c.Episode == "" || closed.Episode == "" {
+		return false
+	}
+	stands := en != nil && en.Found && en.Proposal.Episode == c.Episode
+	return c.Episode == closed.Episode || !stands && closed.Revision >= c.Last.Revision
+}
+
+// notAhead draws what lies ahead of the clock of this process back to it: the clock of whoever wrote it was ahead, or the
+// field was spoilt. Inputs of the future would never age, and would keep those of now out.
+func notAhead(p store.Proposal, now time.Time) store.Proposal {
+	for _, at := range []*time.Time{&p.MarketAt, &p.PositionAt, &p.ContentMarketAt, &p.ContentPositionAt} {
+		if at.After(now) {
+			*at = now.Round(0).UTC()
+		}
+	}
+	return p
+}
+
 // endRecalled queues the close of an episode that the store still holds.
 func (e *Engine) endRecalled(s *symbol, p store.Proposal, reason string) {
 	if slices.ContainsFunc(s.closing, func(c store.Close) bool { return c.Episode == p.Episode }) {
@@ -181,7 +213,8 @@ func (e *Engine) endRecalled(s *symbol, p store.Proposal, reason string) {
 // there is whole, but was written under another fence.
 func (e *Engine) keepRecalled(s *symbol, p store.Proposal) {
 	s.stats.everServed = true
-	if !s.advice.have {
+	// Advice on inputs that do not move here gives way to that of whoever wrote until now and saw more.
+	if !s.advice.have || s.advice.state != store.InputFresh && restsOnNewer(p, s.advice.content) {
 		s.advice = advice{content: p, have: true}
 	}
 	s.advice.content.Episode = p.Episode
@@ -256,12 +289,19 @@ func (e *Engine) Audit(c store.Collection, now time.Time) {
 	for _, name := range c.Expected {
 		expected[name] = true
 	}
+	entries := make(map[position.Symbol]*store.Entry, len(c.Entries))
+	for i := range c.Entries {
+		entries[c.Entries[i].Symbol] = &c.Entries[i]
+	}
 	for _, s := range e.order {
 		_, unclaimed := e.unclaimed[s.name]
 		switch here := s.open || s.refused; {
 		case !s.covered, e.writable(s.shard) == 0:
 		case here && !expected[s.name]:
 			s.expect = true
+		case !here && s.endStands(entries[s.name], e.book.Ended(s.name)):
+			// The server that forgot its close was promoted: it is closed once more.
+			e.endRecalled(s, entries[s.name].Proposal, reasonFlat)
 		case !here && expected[s.name] && s.stats.everOpen && len(s.closing) == 0 && !unclaimed:
 			s.unexpect = true // it was ours and has ended; taking it out had failed
 		}
@@ -278,6 +318,17 @@ func (e *Engine) Audit(c store.Collection, now time.Time) {
 		e.met.auditMismatches.Inc()
 		e.repaired(s, "other content than was published")
 	}
+}
+
+// endStands tells that the store holds a proposal of the episode that ended here last, and no close of it is on its way.
+func (s *symbol) endStands(en *store.Entry, ended string) bool {
+	return en != nil && en.Found && en.Err == nil && len(en.Problems) == 0 && ended != "" && en.Proposal.Episode == ended &&
+		len(s.closing) == 0 && !s.inFlight
+}
+
+// restsOnNewer tells whether p rests on newer inputs than q.
+func restsOnNewer(p, q store.Proposal) bool {
+	return p.ContentMarketAt.After(q.ContentMarketAt) || p.ContentPositionAt.After(q.ContentPositionAt)
 }
 
 // sameContent compares everything that only a full publish may change.

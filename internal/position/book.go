@@ -197,6 +197,14 @@ func (b *Book) Ended(sym Symbol) string {
 	return ""
 }
 
+// NoteEnded tells the book which episode of a symbol ended last, as durable memory has it, so that no later one gets its
+// name. It has no effect where a position is open, or where this book saw one end.
+func (b *Book) NoteEnded(sym Symbol, episode string) {
+	if s := b.slot(sym); !s.open && s.ended == "" {
+		s.ended = episode
+	}
+}
+
 // End takes an open position out of the book because somebody else saw it end. A source that reports it all the same
 // opens a new episode.
 func (b *Book) End(sym Symbol) {

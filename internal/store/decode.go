@@ -91,9 +91,13 @@ func parseNumber(s string) (float64, bool) {
 	return f, true
 }
 
+// exactBelow is the end of the whole numbers that a double holds exactly. The scripts count in doubles: what lies beyond it
+// is a number to nobody.
+const exactBelow = 1 << 53
+
 func parseCount(s string) (int64, bool) {
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 {
+	if err != nil || n < 0 || n >= exactBelow {
 		return 0, false
 	}
 	return n, true

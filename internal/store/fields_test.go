@@ -92,11 +92,11 @@ func anyProposal(t *rapid.T) Proposal {
 		ComputedAt: time.UnixMicro(rapid.Int64Range(1, maxEpoch*1e6).Draw(t, "computed")).UTC(),
 		Side:       rapid.SampledFrom([]position.Side{position.Long, position.Short}).Draw(t, "side"),
 		AgeSec:     num("age"), Current: num("current"), Entry: num("entry"), UnrealizedPnL: num("pnl"), SchemaVersion: SchemaVersion,
-		Revision: rapid.Int64Min(0).Draw(t, "revision"), Episode: rapid.String().Draw(t, "episode"), OpenedAt: when("opened"),
+		Revision: rapid.Int64Range(0, exactBelow-1).Draw(t, "revision"), Episode: rapid.String().Draw(t, "episode"), OpenedAt: when("opened"),
 		Stop: price("current stop"), ContentMarketAt: when("cm"), ContentPositionAt: when("cp"),
 		InputState:   rapid.SampledFrom([]InputState{InputFresh, InputStaleMarket, InputStalePosition}).Draw(t, "state"),
 		MarketSource: rapid.String().Draw(t, "ms"), PositionSource: rapid.String().Draw(t, "ps"),
-		Publisher: rapid.String().Draw(t, "publisher"), Fence: rapid.Int64Min(0).Draw(t, "fence"),
+		Publisher: rapid.String().Draw(t, "publisher"), Fence: rapid.Int64Range(0, exactBelow-1).Draw(t, "fence"),
 		LastUpdate: time.Unix(rapid.Int64Range(0, maxEpoch).Draw(t, "update"), 0).UTC(),
 		MarketAt:   when("m"), PositionAt: when("p"), ValidUntil: when("v"), Peak: price("peak"), Trough: price("trough"),
 	}

@@ -309,8 +309,11 @@ func decodeLeaseAnswer(reply []any) (LeaseAnswer, error) {
 	for i := 0; i+1 < len(held); i += 2 {
 		shard, shardOK := parseShard(stringAt(held, i))
 		fence, fenceOK := parseCount(stringAt(held, i+1))
-		if !shardOK || !fenceOK {
-			return LeaseAnswer{}, fmt.Errorf("keep the lease: shard %q under fence %q", stringAt(held, i), stringAt(held, i+1))
+		if !shardOK {
+			return LeaseAnswer{}, fmt.Errorf("keep the lease: shard %q", stringAt(held, i))
+		}
+		if !fenceOK {
+			continue // somebody spoilt it: not held, and taken anew under a good one
 		}
 		a.Held = append(a.Held, Term{Shard: shard, Fence: fence})
 	}

@@ -158,6 +158,7 @@ func read(ctx context.Context, o Options) reading {
 		select {
 		case <-ctx.Done():
 		case <-time.After(secondLook):
+			r.begin = o.Now()
 			r.c, r.err = o.Reader.Collect(ctx, o.Symbols)
 		}
 	}
