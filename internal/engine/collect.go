@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
+	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
 )
 
@@ -27,6 +29,49 @@ func (w Work) Empty() bool {
 // validIntervals is for how many beat intervals advice stays valid after a beat (wire contract, valid_until_epoch).
 const validIntervals = 5
 
+// Heartbeats go in batches, because what a tick leads to waits for the one under way: the smaller, the shorter. Where a
+// batch takes long all the same, because the way to the store is long, larger ones save round trips.
+const (
+	leastBeatsAtOnce = 250
+	mostBeatsAtOnce  = 1 << 16
+	longBatch        = 25 * time.Millisecond
+)
+
+// paceBeats learns from how long a batch took.
+func (e *Engine) paceBeats(w Work, now time.Time) {
+	switch took := now.Sub(w.sent); {
+	case len(w.Batch.Beats) < e.beatsAtOnce || len(w.Batch.Publishes) > 0:
+	case took > longBatch:
+		e.beatsAtOnce = min(2*e.beatsAtOnce, mostBeatsAtOnce)
+	case took < longBatch/2:
+		e.beatsAtOnce = max(e.beatsAtOnce/2, leastBeatsAtOnce)
+	}
+}
+
+// addBeats takes the symbols that are due in turns, so that under overload no symbol always comes last.
+func (e *Engine) addBeats(b *store.Batch, due []*symbol, now time.Time) {
+	n := min(len(due), e.beatsAtOnce)
+	if n == 0 {
+		return
+	}
+	first := 0
+	if len(due) > n {
+		first, _ = slices.BinarySearchFunc(due, e.lastBeaten, func(s *symbol, last position.Symbol) int {
+			if s.name <= last {
+				return -1
+			}
+			return 1
+		})
+	}
+	b.Beats = make([]store.Beat, 0, n)
+	for i := range n {
+		s := due[(first+i)%len(due)]
+		b.Beats = append(b.Beats, e.beat(s, now))
+		s.inFlight = true
+		e.lastBeaten = s.name
+	}
+}
+
 // collect gathers what is wanted into a batch and marks it as under way.
 func (e *Engine) collect(now time.Time) Work {
 	w := Work{sent: now}
@@ -35,6 +80,7 @@ func (e *Engine) collect(now time.Time) Work {
 	for shard := range b.Lease.Fences {
 		b.Lease.Fences[shard] = e.writable(shard)
 	}
+	e.due = e.due[:0]
 	for _, s := range e.order {
 		if b.Lease.Fences[s.shard] == 0 {
 			continue // another publisher writes it, or nobody may at this moment
@@ -77,18 +123,13 @@ func (e *Engine) collect(now time.Time) Work {
 			}
 			s.inFlight, s.beatCarried = true, s.beatDue
 		case s.beatDue && s.held.proposal.Revision != 0:
-			if b.Beats == nil {
-				b.Beats = make([]store.Beat, 0, max(1, e.lastBeats))
-			}
-			b.Beats = append(b.Beats, e.beat(s, now))
-			s.inFlight = true
+			e.due = append(e.due, s)
 		}
 	}
+	e.addBeats(b, e.due, now)
+	clear(e.due)
 	if n := len(b.Publishes); n > 0 {
 		e.lastPublishes = n
-	}
-	if n := len(b.Beats); n > 0 {
-		e.lastBeats = n
 	}
 	return w
 }

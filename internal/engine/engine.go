@@ -60,8 +60,11 @@ type Engine struct {
 	universe []position.Symbol
 	status   Status
 
-	shown                    int // rows of the last status
-	lastPublishes, lastBeats int // of the last batch that had any
+	shown         int             // rows of the last status
+	lastPublishes int             // of the last batch that had any
+	due           []*symbol       // of the last batch: room for the next
+	beatsAtOnce   int             // heartbeats in a batch
+	lastBeaten    position.Symbol // the last one in the last batch
 }
 
 // New checks the options and returns an engine that has seen nothing yet.
@@ -104,7 +107,9 @@ func New(opts Options) (*Engine, error) {
 		unclaimed: make(map[position.Symbol]int),
 		refused:   make(map[string][]position.Symbol),
 		said:      make(map[saidKey]time.Time),
-		met:       opts.Metrics,
+
+		beatsAtOnce: leastBeatsAtOnce,
+		met:         opts.Metrics,
 	}
 	if e.clock == nil {
 		e.clock = feed.Wall{}

@@ -98,28 +98,77 @@ func TestWhateverHappensTheHashIsWholeAndNothingGoesBack(t *testing.T) {
 	})
 }
 
-// TestBatchDoesNotGrowWithRoundTrips checks that a thousand symbols are written in as few round trips as one.
+// many opens positions in n symbols and lets everything be published.
+func (d *desk) many(n int) []position.Record {
+	d.t.Helper()
+	records := make([]position.Record, n)
+	for i := range records {
+		sym := position.Symbol("S" + strconv.Itoa(1000+i) + "USDT")
+		records[i] = d.long(sym, 99, 100)
+		d.market(sym, 100)
+	}
+	d.eng.Offer(d.snapshot(records...))
+	d.run(d.eng)
+	return records
+}
+
+// TestBatchDoesNotGrowWithRoundTrips checks that a batch is one round trip, whatever is in it, and that heartbeats go in
+// batches between which there is room for what a tick leads to.
 func TestBatchDoesNotGrowWithRoundTrips(t *testing.T) {
-	for _, n := range []int{1, 1000} {
+	for n, want := range map[int][]int{1: {1}, 250: {250}, 1000: {250, 250, 250, 250}} {
 		d := newDesk(t)
-		records := make([]position.Record, n)
-		for i := range records {
-			sym := position.Symbol("S" + strconv.Itoa(i) + "USDT")
-			records[i] = d.long(sym, 99, 100)
-			d.market(sym, 100)
-		}
-		d.eng.Offer(d.snapshot(records...))
-		d.run(d.eng) // loads the scripts
+		d.many(n)
 		d.now = d.now.Add(time.Second)
-		d.redis.FlushDB()
+		d.redis.SetTime(d.now)
+		d.lease(d.eng)
+		seen := map[position.Symbol]bool{}
+		for i, beats := range want {
+			work := step(t, d.eng, d.now)
+			res, err := d.store.Write(context.Background(), work.Batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(work.Batch.Beats) != beats || res.RoundTrips != 1 {
+				t.Errorf("%d symbols, batch %d: %d beats in %d round trips, want %d in 1", n, i, len(work.Batch.Beats), res.RoundTrips, beats)
+			}
+			for _, b := range work.Batch.Beats {
+				seen[b.Symbol] = true
+			}
+			d.eng.Confirm(work, res, nil, d.now)
+		}
+		if work := step(t, d.eng, d.now); len(seen) != n || len(work.Batch.Beats) != 0 {
+			t.Errorf("%d symbols: %d were beaten, %d are left", n, len(seen), len(work.Batch.Beats))
+		}
+	}
+}
+
+// A store that is too slow for all heartbeats of a second: every symbol gets its turn, and the batches grow.
+func TestHeartbeatsUnderOverloadTakeTurns(t *testing.T) {
+	d := newDesk(t)
+	d.many(1000)
+	beaten, largest := map[position.Symbol]int{}, 0
+	for range 6 {
+		d.now = d.now.Add(time.Second)
+		d.redis.SetTime(d.now)
+		d.lease(d.eng)
 		work := step(t, d.eng, d.now)
 		res, err := d.store.Write(context.Background(), work.Batch)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(work.Batch.Beats) != n || res.RoundTrips != 1 {
-			t.Errorf("%d symbols: %d beats in %d round trips, want 1", n, len(work.Batch.Beats), res.RoundTrips)
+		d.now = d.now.Add(990 * time.Millisecond) // that long it took
+		d.eng.Confirm(work, res, nil, d.now)
+		largest = max(largest, len(work.Batch.Beats))
+		for _, b := range work.Batch.Beats {
+			beaten[b.Symbol]++
 		}
+	}
+	least, most := 1000, 0
+	for _, s := range d.eng.Symbols() {
+		least, most = min(least, beaten[s]), max(most, beaten[s])
+	}
+	if most-least > 1 || least == 0 || largest != 1000 {
+		t.Errorf("a symbol was beaten %d to %d times, in batches of up to %d", least, most, largest)
 	}
 }
 
