@@ -2,7 +2,7 @@ package listen
 
 import (
 	"bytes"
-	"compress/gzip"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,10 +16,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 const (
@@ -68,14 +68,14 @@ type metricsHandler struct {
 // answer is the scratch space of one scrape. The whole answer is made before its first byte is sent: a slow client
 // holds memory, never a place among the scrapes under way.
 type answer struct {
-	body bytes.Buffer
-	gzip *gzip.Writer
-	text textWriter
+	body   bytes.Buffer
+	gzip   *gzip.Writer
+	gauges gaugeWriter
 }
 
 // MetricsHandler serves what g gathers in the format that the client asks for (text 0.0.4, OpenMetrics, protobuf),
-// compressed where it accepts gzip, within the scrape timeout that it announces. In the text format 0.0.4 gauges are
-// plain decimals without an exponent. Metrics that cannot be gathered are counted and left out; the others are served.
+// compressed where it accepts gzip, within the scrape timeout that it announces. In both text formats gauges are plain
+// decimals without an exponent. Metrics that cannot be gathered are counted and left out; the others are served.
 // The query parameter name[] picks metrics by name.
 //
 // It panics where Registry already holds metrics of that name.
@@ -165,17 +165,17 @@ func (h *metricsHandler) prepare(
 		return resultFailed, gatherErr
 	}
 	a.body.Reset()
-	var out io.Writer = &a.body
+	families, hollow := withSamples(families)
+	var encodeErr error
 	if compress {
 		a.gzip.Reset(&a.body)
-		out = a.gzip
-	}
-	families, hollow := withSamples(families)
-	encodeErr := encode(out, &a.text, families, format, names)
-	if compress {
-		if err := a.gzip.Close(); err != nil && encodeErr == nil {
-			encodeErr = err
+		behind := newBehind(a.gzip)
+		encodeErr = encode(behind, &a.gauges, families, format, names)
+		for _, err := range []error{behind.close(), a.gzip.Close()} {
+			encodeErr = cmp.Or(encodeErr, err)
 		}
+	} else {
+		encodeErr = encode(&a.body, &a.gauges, families, format, names)
 	}
 	switch {
 	case encodeErr != nil:
@@ -200,24 +200,27 @@ func (h *metricsHandler) release(a *answer) {
 	if a.body.Cap() > maxPooledBytes {
 		a.body = bytes.Buffer{}
 	}
-	a.text.out = nil
+	a.gauges.out = nil
 	h.answers.Put(a)
 }
 
 // encode writes families in format; with names, only those named.
-func encode(out io.Writer, text *textWriter, families []*dto.MetricFamily, format expfmt.Format, names []string) error {
-	var write func(*dto.MetricFamily) error
+func encode(out io.Writer, gauges *gaugeWriter, families []*dto.MetricFamily, format expfmt.Format, names []string) error {
+	enc := expfmt.NewEncoder(out, format)
 	end := func() error { return nil }
-	if format.FormatType() == expfmt.TypeTextPlain {
-		text.out = out
-		scheme := format.ToEscapingScheme()
-		write = func(mf *dto.MetricFamily) error { return text.write(model.EscapeMetricFamily(mf, scheme)) }
-	} else {
-		enc := expfmt.NewEncoder(out, format)
-		write = enc.Encode
-		if c, ok := enc.(expfmt.Closer); ok {
-			end = c.Close
+	if c, ok := enc.(expfmt.Closer); ok {
+		end = c.Close
+	}
+	gauges.out = out
+	kind := format.FormatType()
+	ours := kind == expfmt.TypeTextPlain || kind == expfmt.TypeOpenMetrics
+	write := func(mf *dto.MetricFamily) error {
+		if ours {
+			if done, err := gauges.write(mf, kind == expfmt.TypeOpenMetrics); done {
+				return err
+			}
 		}
+		return enc.Encode(mf)
 	}
 	for _, mf := range families {
 		if len(names) > 0 && !slices.Contains(names, mf.GetName()) {

@@ -58,7 +58,7 @@ func TestMetricsNegotiation(t *testing.T) {
 		{"nothing asked", "", "text/plain; version=0.0.4", []string{"epoch{symbol=\"BTCUSDT\"} 1769129938\n", "work_total 3\n", "took_seconds_bucket{le=\"1\"} 1\n"}},
 		{"curl", "*/*", "text/plain; version=0.0.4", []string{"epoch{symbol=\"BTCUSDT\"} 1769129938\n"}},
 		{"browser", "text/html,application/xhtml+xml,*/*;q=0.8", "text/plain; version=0.0.4", nil},
-		{"prometheus", prometheus3, "application/openmetrics-text; version=1.0.0", []string{"epoch{symbol=\"BTCUSDT\"} 1.769129938e+09\n", "# TYPE work counter\n", "# EOF\n"}},
+		{"prometheus", prometheus3, "application/openmetrics-text; version=1.0.0", []string{"epoch{symbol=\"BTCUSDT\"} 1769129938\n", "# TYPE work counter\n", "# EOF\n"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -279,12 +279,12 @@ func BenchmarkTextGauges(b *testing.B) {
 		mf.Metric = append(mf.Metric, sample(0.4381624613, "symbol", "BTCUSDT"))
 	}
 	var out bytes.Buffer
-	w := textWriter{out: &out}
+	w := gaugeWriter{out: &out}
 	b.ReportAllocs()
 	for b.Loop() {
 		out.Reset()
-		if err := w.write(mf); err != nil {
-			b.Fatal(err)
+		if done, err := w.write(mf, false); !done || err != nil {
+			b.Fatal(done, err)
 		}
 	}
 }

@@ -2,7 +2,10 @@ package listen
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -10,6 +13,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
@@ -27,14 +32,28 @@ func sample(v float64, labels ...string) *dto.Metric {
 	return m
 }
 
-func writeText(t testing.TB, mf *dto.MetricFamily) string {
+func writeText(t interface {
+	Helper()
+	Fatal(...any)
+}, mf *dto.MetricFamily,
+) string {
 	t.Helper()
-	var b bytes.Buffer
-	w := textWriter{out: &b}
-	if err := w.write(mf); err != nil {
+	text, err := written(mf, textFormat)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return b.String()
+	return text
+}
+
+var (
+	textFormat = expfmt.NewFormat(expfmt.TypeTextPlain)
+	openFormat = expfmt.NewFormat(expfmt.TypeOpenMetrics)
+)
+
+func written(mf *dto.MetricFamily, f expfmt.Format) (string, error) {
+	var b bytes.Buffer
+	err := encode(&b, &gaugeWriter{}, []*dto.MetricFamily{mf}, f, nil)
+	return b.String(), err
 }
 
 func TestGaugesArePlainDecimals(t *testing.T) {
@@ -77,15 +96,14 @@ func TestOtherTypesAreWrittenByExpfmt(t *testing.T) {
 		t.Errorf("counter: got %q, want %q", got, want)
 	}
 	// A name outside the classic set needs quotes, which expfmt knows how to place.
-	if got, want := writeText(t, gauge("g.x", "", sample(1, "a", "b"))), "# HELP \"g.x\" \n# TYPE \"g.x\" gauge\n{\"g.x\",a=\"b\"} 1\n"; got != want {
+	quoted, err := written(gauge("g.x", "", sample(1, "a", "b")), textFormat.WithEscapingScheme(model.NoEscaping))
+	if got, want := quoted, "# HELP \"g.x\" \n# TYPE \"g.x\" gauge\n{\"g.x\",a=\"b\"} 1\n"; err != nil || got != want {
 		t.Errorf("quoted name: got %q, want %q", got, want)
 	}
-	var sink bytes.Buffer
-	w := textWriter{out: &sink}
-	if err := w.write(gauge("empty", "no samples")); err == nil {
+	if _, err := written(gauge("empty", "no samples"), textFormat); err == nil {
 		t.Error("a family without samples was written")
 	}
-	if err := w.write(gauge("hollow", "no value", &dto.Metric{})); err == nil {
+	if _, err := written(gauge("hollow", "no value", &dto.Metric{}), textFormat); err == nil {
 		t.Error("a gauge without a value was written")
 	}
 }
@@ -104,23 +122,20 @@ func TestGaugesReadBack(t *testing.T) {
 			}
 			mf.Metric = append(mf.Metric, m)
 		}
-		var plain, reference bytes.Buffer
-		w := textWriter{out: &plain}
-		if err := w.write(mf); err != nil {
-			t.Fatal(err)
-		}
+		var reference bytes.Buffer
+		plain := writeText(t, mf)
 		if _, err := expfmt.MetricFamilyToText(&reference, mf); err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range strings.Split(plain.String(), "\n") {
+		for _, line := range strings.Split(plain, "\n") {
 			if value := line[strings.LastIndexByte(line, ' ')+1:]; !strings.HasPrefix(line, "#") && strings.ContainsAny(value, "eE") {
 				t.Fatalf("exponent in %q", line)
 			}
 		}
 		want, wantErr := parseText(reference.Bytes())
-		got, err := parseText(plain.Bytes())
+		got, err := parseText([]byte(plain))
 		if (err == nil) != (wantErr == nil) {
-			t.Fatalf("parse: %v, of expfmt's own text: %v\n%s", err, wantErr, plain.String())
+			t.Fatalf("parse: %v, of expfmt's own text: %v\n%s", err, wantErr, plain)
 		}
 		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 			t.Fatalf("read back (-expfmt +plain):\n%s", diff)
@@ -131,4 +146,73 @@ func TestGaugesReadBack(t *testing.T) {
 func parseText(text []byte) (map[string]*dto.MetricFamily, error) {
 	p := expfmt.NewTextParser(model.UTF8Validation)
 	return p.TextToMetricFamilies(bytes.NewReader(text))
+}
+
+func TestOpenMetricsGauges(t *testing.T) {
+	withTime := sample(3)
+	withTime.TimestampMs = proto.Int64(1769129938250)
+	got, err := written(gauge("g", "back\\slash and\nline \"quoted\"", sample(1769129938, "symbol", "a\"b"), sample(math.Inf(-1)), withTime), openFormat)
+	want := strings.Join([]string{
+		`# HELP g back\\slash and\nline \"quoted\"`, `# TYPE g gauge`, `g{symbol="a\"b"} 1769129938`, `g -Inf`, `g 3 1769129938.25`, `# EOF`, ``,
+	}, "\n")
+	if err != nil || got != want {
+		t.Errorf("%v\n%s", err, cmp.Diff(want, got))
+	}
+}
+
+// In OpenMetrics, too, everything reads back as what expfmt's own encoding reads back as.
+func TestOpenMetricsReadsBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringMatching(`[A-Z"\\\n{}=, ]{0,12}`)
+		mf := gauge(rapid.StringMatching(`[a-z_][a-z0-9_]{0,20}`).Draw(t, "name"), text.Draw(t, "help"))
+		for i, n := 0, rapid.IntRange(1, 4).Draw(t, "samples"); i < n; i++ {
+			m := sample(rapid.Float64().Draw(t, "value"), "l", text.Draw(t, "label"), "n", strconv.Itoa(i))
+			if rapid.Bool().Draw(t, "dated") {
+				m.TimestampMs = proto.Int64(rapid.Int64Range(0, 1<<42).Draw(t, "at"))
+			}
+			mf.Metric = append(mf.Metric, m)
+		}
+		ours, err := written(mf, openFormat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var reference bytes.Buffer
+		if _, err := expfmt.MetricFamilyToOpenMetrics(&reference, mf); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(scraped(t, reference.String()+"# EOF\n"), scraped(t, ours)); diff != "" {
+			t.Fatalf("read back (-expfmt +ours):\n%s", diff)
+		}
+	})
+}
+
+// scraped is what Prometheus makes of a page.
+func scraped(t *rapid.T, page string) (lines []string) {
+	p := textparse.NewOpenMetricsParser([]byte(page), labels.NewSymbolTable())
+	for {
+		entry, err := p.Next()
+		if errors.Is(err, io.EOF) {
+			return lines
+		}
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, page)
+		}
+		switch entry {
+		case textparse.EntrySeries:
+			var set labels.Labels
+			_, at, value := p.Series()
+			p.Labels(&set)
+			line := set.String() + " " + strconv.FormatFloat(value, 'g', -1, 64)
+			if at != nil {
+				line += " at " + strconv.FormatInt(*at, 10)
+			}
+			lines = append(lines, line)
+		case textparse.EntryHelp:
+			name, help := p.Help()
+			lines = append(lines, string(name)+" help "+string(help))
+		case textparse.EntryType:
+			name, kind := p.Type()
+			lines = append(lines, string(name)+" type "+string(kind))
+		}
+	}
 }

@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,27 +39,43 @@ func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, erro
 		return nil, s.fault("read the proposals", err)
 	}
 	entries := make([]Entry, len(syms))
-	failed := 0
-	for i, cmd := range cmds {
-		e := &entries[i]
-		e.Symbol = syms[i]
-		hash, err := cmd.Result()
-		switch {
-		case err != nil:
-			e.Err = s.fault("read the proposal of "+string(syms[i]), err)
-			e.Lost = s.lost(err)
-			if e.Lost || stopsAll(err) {
-				failed++
+	var failed atomic.Int64
+	inParts(len(entries), func(from, to int) {
+		for i := from; i < to; i++ {
+			e := &entries[i]
+			e.Symbol = syms[i]
+			hash, err := cmds[i].Result()
+			switch {
+			case err != nil:
+				e.Err = s.fault("read the proposal of "+string(syms[i]), err)
+				e.Lost = s.lost(err)
+				if e.Lost || stopsAll(err) {
+					failed.Add(1)
+				}
+			case len(hash) > 0:
+				e.Found = true
+				e.Proposal, e.Problems = Decode(syms[i], hash)
 			}
-		case len(hash) > 0:
-			e.Found = true
-			e.Proposal, e.Problems = Decode(syms[i], hash)
 		}
-	}
-	if failed == len(syms) {
+	})
+	if int(failed.Load()) == len(syms) {
 		return nil, s.fault("read the proposals", cmds[0].Err())
 	}
 	return entries, nil
+}
+
+// smallPart is how many hashes are not worth another goroutine.
+const smallPart = 64
+
+// inParts has every processor do a part of 0 to n.
+func inParts(n int, do func(from, to int)) {
+	parts := min(runtime.GOMAXPROCS(0), max(1, n/smallPart))
+	var wg sync.WaitGroup
+	for i := 1; i < parts; i++ {
+		wg.Go(func() { do(n*i/parts, n*(i+1)/parts) })
+	}
+	do(0, n/parts)
+	wg.Wait()
 }
 
 // parseSymbols sorts the members of the expected set; those that are no symbols are left out and counted.
