@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -177,6 +178,43 @@ func TestClusterWithoutTheExpectedSet(t *testing.T) {
 	}
 	_, err = s.Read(ctx, all(nodes))
 	mustHint(t, err, "refused the connection: is it running?")
+}
+
+// One who has no time finds no fault with the nodes: the client is shared with others.
+func TestClusterGateAndACallerInAHurry(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{})
+	s := open(t, asCluster(c))
+	nodes := perNode(t, c, s)
+	stop, done := make(chan struct{}), make(chan struct{})
+	hurried := 0
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+i%10)*50*time.Microsecond)
+			if entries, err := s.Read(ctx, all(nodes)); err != nil || slices.ContainsFunc(entries, func(e store.Entry) bool { return e.Lost }) {
+				hurried++
+			}
+			cancel()
+		}
+	}()
+	for i := range 300 {
+		for _, syms := range nodes {
+			if err := publish(t, s, storetest.Proposal(syms[i%3], i)); err != nil {
+				t.Errorf("publish %d: %v", i, err)
+			}
+		}
+	}
+	close(stop)
+	<-done
+	if hurried == 0 {
+		t.Error("nobody was in a hurry")
+	}
 }
 
 func TestClusterLeaseIsLost(t *testing.T) {
