@@ -71,7 +71,7 @@ func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open o
 			r.close()
 		}
 	}()
-	r.store = store.New(r.rdb, storeKeys(c), store.WithStreams(c.StreamEnabled))
+	r.store = store.New(r.rdb, storeKeys(c), store.WithStreams(c.StreamEnabled), store.WithClock(clockOf(c)))
 
 	var eng *engine.Engine
 	var err error

@@ -78,7 +78,12 @@ func (e *Engine) collect(now time.Time) Work {
 	b := &w.Batch
 	b.Lease = store.Lease{Holder: e.opts.Holder, Fences: make([]int64, e.opts.Shards)}
 	for shard := range b.Lease.Fences {
-		b.Lease.Fences[shard] = e.writable(shard)
+		if b.Lease.Fences[shard] = e.writable(shard); b.Lease.Fences[shard] == 0 {
+			continue
+		}
+		if until := e.keeper.Until(shard); b.Lease.Until.IsZero() || until.Before(b.Lease.Until) {
+			b.Lease.Until = until
+		}
 	}
 	e.due = e.due[:0]
 	for _, s := range e.order {

@@ -174,6 +174,10 @@ func TestAPausedHolderThatWakesWritesNothing(t *testing.T) {
 	if len(work.Batch.Beats) != 1 {
 		t.Fatalf("%d beats in hand", len(work.Batch.Beats))
 	}
+	// Where no script can look at the lease, the batch says how long its writer may believe in it.
+	if left := work.Batch.Lease.Until.Sub(d.now); left <= 0 || left > 4*time.Second {
+		t.Errorf("a batch under a lease for another %v", left)
+	}
 	for range 8 {
 		d.second(recs, young)
 	}

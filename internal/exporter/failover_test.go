@@ -120,6 +120,19 @@ func TestClusterNodeAway(t *testing.T) {
 		}
 	}
 	shows(t, url, "without one node", want, not)
+
+	// Where nothing else is expected the store is there all the same, and says of nothing how it is.
+	others := slices.DeleteFunc(slices.Clone(syms), func(sym position.Symbol) bool { return slices.Contains(away, sym) })
+	if r, err := writer.Write(t.Context(), store.Batch{Unexpect: others}); err != nil || r.ExpectErr != nil {
+		t.Fatal(err, r.ExpectErr)
+	}
+	shows(t, url, "nothing but that node", []string{
+		"quantum_harvest_up 1\n", fmt.Sprintf("quantum_harvest_symbols{state=\"unreadable\"} %d\n", len(away)),
+		fmt.Sprintf("quantum_harvest_symbols{state=\"expected\"} %d\n", len(away)), "quantum_harvest_symbols{state=\"missing\"} 0\n",
+	}, []string{"quantum_harvest_last_update_epoch{"})
+	if r, err := writer.Write(t.Context(), store.Batch{Expect: others}); err != nil || r.ExpectErr != nil {
+		t.Fatal(err, r.ExpectErr)
+	}
 	aside.Continue()
 	shows(t, url, "everything again", all, nil)
 

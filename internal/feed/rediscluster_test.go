@@ -180,6 +180,46 @@ func TestClusterPositionsOfANodeThatIsSilent(t *testing.T) {
 	g.want(g.poll(), g.by[node][0]+" closed")
 }
 
+// Who starts while a node is away has never heard of it, and sees the others as ever: what closes there is seen to close,
+// in hashes and in the stream, and the stream is not read from its begin every time.
+func TestClusterPositionsAtAStartWithoutANode(t *testing.T) {
+	t.Parallel()
+	g := newClusterRig(t, realserver.ClusterOptions{Partial: true})
+	node := g.aside
+	// The stream is to lie on a node that answers, too.
+	name := "stream"
+	for g.cluster.MasterOf(name) == node {
+		name += "+"
+	}
+	must(t, g.raw.XAdd(t.Context(), &redis.XAddArgs{Stream: name, Values: []string{"symbol", "XUSDT", "side", "LONG", "entry_price", "100"}}).Err())
+	node.Pause()
+	fresh := newPositionRigOn(t, dialAll(t, store.ClientOptions{Cluster: g.cluster.Addrs()}), nil)
+	streamed := newPositionRigOn(t, dialAll(t, store.ClientOptions{Cluster: g.cluster.Addrs()}), func(o *RedisPositionsOptions) {
+		o.Mode, o.StreamKey = PositionsStream, name
+	})
+	fresh.poll()
+	streamed.poll()
+	if len(fresh.snaps) != 1 || len(streamed.snaps) != 1 || len(streamed.snaps[0].Records) != 1 {
+		t.Fatalf("at the start: %+v, %+v, %+v", fresh.snaps, streamed.snaps, streamed.outages)
+	}
+	before, trips := fresh.snaps[0].Instance, 0
+	for i := range 20 {
+		fresh.want(fresh.poll())
+		if got := fresh.snaps[0].Instance; got != before {
+			t.Fatalf("poll %d: the instance changed from %q to %q without a cause", i, before, got)
+		}
+		streamed.poll()
+		trips += streamed.trips
+	}
+	if trips > 0 { // beside the pipeline that is sent anyway
+		t.Errorf("the stream was read again in %d questions of its own", trips)
+	}
+	closed := g.others(node)[0]
+	g.drop(closed)
+	fresh.want(fresh.poll())
+	fresh.want(fresh.poll(), closed+" closed")
+}
+
 // A node that comes back empty has lost its positions: the others live, but that says nothing about these.
 func TestClusterPositionsOfANodeThatDied(t *testing.T) {
 	t.Parallel()

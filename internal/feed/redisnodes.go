@@ -93,8 +93,11 @@ func (n *redisNodes) instance(ctx context.Context) (id string, told bool, away, 
 		defer mu.Unlock()
 		run := n.runs[addr]
 		defer func() { seen[addr] = run }()
+		was := run.silent
 		if run.silent = n.lost(err); run.silent {
-			run.away++
+			if !was { // one outage, however often it is asked while it lasts
+				run.away++
+			}
 			return err
 		}
 		run.id, run.replica = infoLine(server.Val(), "run_id"), infoLine(replication.Val(), "role") == "slave"

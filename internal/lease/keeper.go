@@ -79,6 +79,9 @@ func (k *Keeper) Fence(shard int, now time.Time) int64 {
 	return 0
 }
 
+// Until is until when a shard is held, by the clock of whoever asks; without meaning where it is not.
+func (k *Keeper) Until(shard int) time.Time { return k.terms[shard].until }
+
 // Held counts the shards that are held at this moment.
 func (k *Keeper) Held(now time.Time) int {
 	n := 0

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -13,8 +16,9 @@ import (
 )
 
 // In a Cluster every key has a slot, and a script reaches the keys of one slot. Where a prefix carries a {tag} all keys of
-// an instance share a slot and nothing here is needed. Otherwise the hash is guarded by its own fence alone; what belongs
-// beside it (the closing record, the streams) is written after it, from a copy that lies in its slot until then.
+// an instance share a slot and nothing here is needed. Otherwise the hash is guarded by its own fence, by what the last
+// close left beside it once it is gone, and by the clock of the writer; what belongs beside it (the closing record, the
+// streams) is written after it, from a copy that lies in its slot until then.
 
 // tagOf is the part of a key that decides its slot, blank where that is the whole key.
 func tagOf(key string) string {
@@ -114,14 +118,10 @@ func (s *Store) writeBeside(ctx context.Context, b *Batch, w *plan, r *Results) 
 	}
 	after := &plan{s: s, lease: b.Lease}
 	after.expect("SREM", gone)
-	after.finish()
-	trips, err := s.run(ctx, after)
-	r.RoundTrips += trips
-	for i := 0; i < len(after.calls) && err == nil; i++ {
-		err = after.calls[i].cmd.Err()
-	}
-	if err != nil && r.ExpectErr == nil {
-		r.ExpectErr = s.fault("change the expected set", err)
+	for _, err := range s.runEach(ctx, after, r) {
+		if err != nil && r.ExpectErr == nil {
+			r.ExpectErr = s.fault("change the expected set", err)
+		}
 	}
 }
 
@@ -138,12 +138,17 @@ func withoutSymbol(all []position.Symbol, sym position.Symbol) []position.Symbol
 // ending is a close whose record lies beside its hash and is still to be written where it belongs.
 type ending struct {
 	res    *Result
-	ended  Ended
+	fence  string
+	ended  Ended // the revision is 0 where the key knew none
 	values []any
-	last   *redis.StringCmd // what was recorded for the symbol before
+	last   *redis.StringCmd
+	before string // what was recorded for the symbol before
 	added  *redis.StringCmd
-	noted  *redis.IntCmd
 }
+
+// endedLife is for how long the fence and the revision of a key whose hash is gone stay beside it: longer than any write
+// can be on its way.
+const endedLife = 10 * time.Minute
 
 // recordCloses writes the closing records that lie beside their hashes to the stream, notes the episodes as closed, and
 // only then clears the records away: after a crash between two steps a record is written again rather than lost. A
@@ -159,18 +164,12 @@ func (s *Store) recordCloses(ctx context.Context, w *plan, r *Results) {
 		reply, _ := c.cmd.Result()
 		list, _ := reply.([]any)
 		e := &ending{res: c.result, values: valuesOf(w, c), ended: Ended{Episode: stringAt(list, 4), Revision: c.result.Revision}}
+		e.fence = textOf(ownArgs(w, c)[3])
 		e.last = pipe.HGet(ctx, s.keys.closed, string(e.res.Symbol))
 		todo = append(todo, e)
 	}
 	if len(todo) == 0 {
 		return
-	}
-	step := func(pipe redis.Pipeliner) redis.Pipeliner {
-		if pipe.Len() > 0 {
-			_, _ = s.sendAll(ctx, pipe) // every command has its own error
-			r.RoundTrips++
-		}
-		return s.rdb.Pipeline()
 	}
 	// settled takes the outcome of one step in, and tells whether the next one may follow.
 	settled := func(e *ending, err error) bool {
@@ -186,39 +185,102 @@ func (s *Store) recordCloses(ctx context.Context, w *plan, r *Results) {
 		}
 		return true
 	}
-	next := step(pipe)
+	// through keeps those for which one step went well.
+	through := func(todo []*ending, step func(int) error) (kept []*ending) {
+		for i, e := range todo {
+			if settled(e, step(i)) {
+				kept = append(kept, e)
+			}
+		}
+		return kept
+	}
+	if s.leaseOver(w.lease) {
+		through(todo, func(int) error { return errLeaseOver })
+		return
+	}
+	_, _ = s.sendAll(ctx, pipe) // every command has its own error
+	r.RoundTrips++
+	todo = through(todo, func(i int) error {
+		if err := todo[i].last.Err(); !strings.HasPrefix(replied(err), "WRONGTYPE") {
+			return err
+		}
+		return nil // it becomes a memory again when it is noted
+	})
+
+	pipe = s.rdb.Pipeline()
+	noted := make(map[position.Symbol]string) // by this batch, when its turn comes
 	for _, e := range todo {
-		last, err := e.last.Result()
-		if strings.HasPrefix(replied(err), "WRONGTYPE") {
-			next.Del(ctx, s.keys.closed) // it becomes a memory again
-			err = nil
+		var is bool
+		if e.before, is = noted[e.res.Symbol]; !is {
+			e.before = e.last.Val()
 		}
-		if !settled(e, err) {
-			continue
-		}
-		before := parseEnded(last)
-		e.ended.Revision = max(e.ended.Revision, before.Revision)
-		e.res.Revision = e.ended.Revision
+		before := parseEnded(e.before)
+		e.res.Revision = max(e.ended.Revision, before.Revision)
 		if e.ended.Episode == "" || before.Episode != e.ended.Episode {
-			e.added = next.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.stream, MaxLen: streamLength, Approx: true, Values: e.values})
+			noted[e.res.Symbol] = Ended{Episode: e.ended.Episode, Revision: e.res.Revision}.text()
+			e.added = pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.stream, MaxLen: streamLength, Approx: true, Values: e.values})
 		}
 	}
-	next = step(next)
-	for _, e := range todo {
-		if e.res.Outcome == Failed || e.added != nil && !settled(e, e.added.Err()) || e.ended.Episode == "" {
+	if pipe.Len() > 0 {
+		_, _ = s.sendAll(ctx, pipe)
+		r.RoundTrips++
+	}
+	todo = through(todo, func(i int) error {
+		if todo[i].added == nil {
+			return nil
+		}
+		return todo[i].added.Err()
+	})
+
+	notes := &plan{s: s, lease: w.lease}
+	calls := make([]int, len(todo))
+	for i, e := range todo {
+		if calls[i] = len(notes.calls); e.ended.Episode == "" {
+			calls[i] = -1
 			continue
 		}
-		e.noted = next.HSet(ctx, s.keys.closed, string(e.res.Symbol), e.ended.text())
+		m := notes.begin(noteScript, e.res.Symbol, s.keys.closed, "")
+		notes.each(string(e.res.Symbol), e.ended.Episode, strconv.FormatInt(e.ended.Revision, 10), e.before)
+		notes.end(m, noteScript, nil)
 	}
-	next = step(next)
-	for _, e := range todo {
-		if e.res.Outcome == Failed || e.noted != nil && !settled(e, e.noted.Err()) {
-			continue
+	errs := s.runEach(ctx, notes, r)
+	todo = through(todo, func(i int) error {
+		if calls[i] < 0 {
+			return nil
 		}
-		next.Del(ctx, beside(s.keys.Proposal(e.res.Symbol))) // where that fails it is found, and found recorded, later on
+		return errs[calls[i]]
+	})
+
+	clears := &plan{s: s, lease: w.lease}
+	for _, e := range todo {
+		m := clears.begin(clearScript, e.res.Symbol, beside(s.keys.Proposal(e.res.Symbol)), "")
+		clears.each(e.fence, e.ended.Episode)
+		clears.whole(endedLife.Milliseconds())
+		clears.end(m, clearScript, nil)
 	}
-	step(next)
+	_ = s.runEach(ctx, clears, r) // where that fails it is found, and found recorded, later on
 }
+
+// runEach runs what comes after a write. Every call has its own error.
+func (s *Store) runEach(ctx context.Context, after *plan, r *Results) []error {
+	errs := make([]error, len(after.calls))
+	if len(errs) == 0 {
+		return nil
+	}
+	after.finish()
+	trips, err := s.run(ctx, after)
+	r.RoundTrips += trips
+	for i := range after.calls {
+		if cmd := after.calls[i].cmd; cmd == nil || cmd.Err() == nil && cmd.Val() == nil {
+			errs[i] = cmp.Or(err, errNoAnswer)
+		} else {
+			errs[i] = cmd.Err()
+		}
+	}
+	return errs
+}
+
+var errNoAnswer = errors.New("no answer")
 
 // streamLength bounds every stream (wire contract).
 const streamLength = 10000
@@ -236,7 +298,7 @@ func (s *Store) appendStreams(ctx context.Context, w *plan, r *Results) {
 		}
 		var stream string
 		switch {
-		case c.script == publishScript:
+		case c.script.publishes():
 			stream = s.keys.stream
 		case c.script == produceScript && strings.HasPrefix(textOf(w.args[c.from+3]), s.keys.marketState):
 			stream = s.keys.marketStream
@@ -246,7 +308,7 @@ func (s *Store) appendStreams(ctx context.Context, w *plan, r *Results) {
 			continue
 		}
 		values := append([]any{"symbol", string(c.result.Symbol)}, valuesOf(w, c)...)
-		if c.script == publishScript {
+		if c.script.publishes() {
 			values[3] = c.result.Revision // the first field, assigned by the server
 		}
 		pipe.XAdd(ctx, &redis.XAddArgs{Stream: stream, MaxLen: streamLength, Approx: true, Values: values})
@@ -264,15 +326,16 @@ func (s *Store) appendStreams(ctx context.Context, w *plan, r *Results) {
 	}
 }
 
-// valuesOf gives the name-value pairs of a call: behind its keys, the six arguments that every script has, and for those
-// on one key nothing else.
-func valuesOf(w *plan, c *call) []any {
+// ownArgs are the arguments of a call behind its keys, ARGV[1] first.
+func ownArgs(w *plan, c *call) []any {
 	args := w.argsOf(c)
-	keys := 1
-	if c.script == endScript {
-		keys = 2
-	}
-	pairs := args[3+keys+6:]
+	keys, _ := strconv.Atoi(textOf(args[2]))
+	return args[3+keys:]
+}
+
+// valuesOf gives the name-value pairs of a call: behind the six arguments that every script has.
+func valuesOf(w *plan, c *call) []any {
+	pairs := ownArgs(w, c)[6:]
 	out := make([]any, len(pairs))
 	for i, a := range pairs {
 		out[i] = textOf(a)

@@ -85,6 +85,8 @@ func explain(err error) (said, hint string) {
 	switch {
 	case errors.As(err, &sentinel):
 		return sentinel.said, sentinel.hint
+	case errors.Is(err, errLeaseOver):
+		return "was not told: " + errLeaseOver.Error(), ""
 	case errors.Is(err, errNotPrimary):
 		return "is not known yet: " + errNotPrimary.Error(), "a failover is under way and heals by itself"
 	case errors.As(err, &reply):

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -78,13 +79,18 @@ func (g *gate) pass(ctx context.Context, cmds []redis.Cmder, next func(context.C
 		}
 		return err
 	}
+	hasty := brief(ctx)
 	inner, cancel := withRest(context.WithValue(ctx, throughGate{}, true))
 	defer cancel()
 	err := next(inner)
 	if err == nil || answered(err) || errors.Is(err, redis.ErrClosed) || errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
-	err = g.close(err)
+	if hasty && timedOut(err) {
+		err = g.doubt(err)
+	} else {
+		err = g.close(err)
+	}
 	for _, cmd := range cmds {
 		if failed := cmd.Err(); failed != nil && !answered(failed) {
 			cmd.SetErr(err)
@@ -94,6 +100,22 @@ func (g *gate) pass(ctx context.Context, cmds []redis.Cmder, next func(context.C
 		g.cluster.ReloadState(ctx)
 	}
 	return err
+}
+
+// shortest is the least time within which an answer can be expected of a node that is well.
+const shortest = 100 * time.Millisecond
+
+// brief tells whether a caller gives a node less time than an answer may take: that there is none then says something about
+// the caller.
+func brief(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return bounded && time.Until(deadline) < shortest
+}
+
+// timedOut tells whether an answer was not waited for any longer.
+func timedOut(err error) bool {
+	var network net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
 // withRest leaves the caller a fifth of its time. Without that a node that does not answer would use up the deadline, and
@@ -131,6 +153,15 @@ func (g *gate) close(err error) error {
 	g.fault = fault
 	g.look()
 	return fault
+}
+
+// doubt leaves the gate as it is and finds out what there is to the fault: the client is shared, and one who has no time
+// must not stand in the way of those who have.
+func (g *gate) doubt(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.look()
+	return &nodeError{g.node.Options().Addr, err}
 }
 
 // look asks the node for anything at all, once at a time; a refusal is an answer, too. It ends with the client, whose

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -177,6 +178,91 @@ func TestClusterWithoutTheExpectedSet(t *testing.T) {
 	}
 	_, err = s.Read(ctx, all(nodes))
 	mustHint(t, err, "refused the connection: is it running?")
+}
+
+// Where everything that is known of lies on the node that is away, the others are not concerned: what there should be is
+// known, and what appears on them is served.
+func TestClusterEverythingLiesOnTheLostNode(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{Partial: true})
+	lost := aside(t, c)
+	prefix := "-:"
+	for i := 0; c.MasterOf(prefix+"harvest:closed") == lost || c.MasterOf(prefix+"harvest:expected") == lost || c.MasterOf(prefix+"harvest:lease") == lost; i++ {
+		prefix = string(rune('a'+i)) + ":"
+	}
+	keys := store.NewKeys(store.KeysOptions{Prefix: prefix})
+	s := store.New(store.Dial(asCluster(c)), keys)
+	defer s.Close()
+	var syms []position.Symbol
+	var other position.Symbol
+	for i := 0; len(syms) < 2 || other == ""; i++ {
+		sym := position.Symbol(fmt.Sprintf("S%dUSDT", i))
+		if c.MasterOf(keys.Proposal(sym)) != lost {
+			other = sym
+		} else if len(syms) < 2 {
+			syms = append(syms, sym)
+			if r, err := s.Write(t.Context(), store.Batch{Publishes: []store.Proposal{storetest.Proposal(sym, i)}, Expect: []position.Symbol{sym}}); err != nil || r.ExpectErr != nil {
+				t.Fatalf("%+v, %v", r, err)
+			}
+		}
+	}
+	lost.Kill()
+	for range 2 { // by the fault, and by the gate
+		m, err := s.Remember(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(m.Entries) != 2 || !m.Entries[0].Lost || !m.Entries[1].Lost || len(m.Expected) != 2 {
+			t.Fatalf("%+v", m.Collection)
+		}
+		mustHint(t, m.Entries[0].Err, "redis node "+lost.Addr())
+	}
+	if err := publish(t, s, storetest.Proposal(other, 1)); err != nil {
+		t.Errorf("on a node that is well: %v", err)
+	}
+	// Whoever is out of time knows nothing of any node.
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if c, err := s.Collect(ctx, nil); err == nil {
+		t.Errorf("without any time: %+v", c)
+	}
+}
+
+// One who has no time finds no fault with the nodes: the client is shared with others.
+func TestClusterGateAndACallerInAHurry(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{})
+	s := open(t, asCluster(c))
+	nodes := perNode(t, c, s)
+	stop, done := make(chan struct{}), make(chan struct{})
+	hurried := 0
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+i%10)*50*time.Microsecond)
+			if entries, err := s.Read(ctx, all(nodes)); err != nil || slices.ContainsFunc(entries, func(e store.Entry) bool { return e.Lost }) {
+				hurried++
+			}
+			cancel()
+		}
+	}()
+	for i := range 300 {
+		for _, syms := range nodes {
+			if err := publish(t, s, storetest.Proposal(syms[i%3], i)); err != nil {
+				t.Errorf("publish %d: %v", i, err)
+			}
+		}
+	}
+	close(stop)
+	<-done
+	if hurried == 0 {
+		t.Error("nobody was in a hurry")
+	}
 }
 
 func TestClusterLeaseIsLost(t *testing.T) {

@@ -33,6 +33,9 @@ func ShardOf(sym position.Symbol, n int) int {
 type Lease struct {
 	Holder string
 	Fences []int64 // by shard; 0: not held
+	// Until is until when all of them hold at least, by the clock of the writer (WithClock); the zero time: not known. It
+	// counts where no script can look at the lease key: nothing is sent after it.
+	Until time.Time
 }
 
 // of gives the shard of a symbol and the fence under which it is held.

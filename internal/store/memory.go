@@ -73,7 +73,8 @@ func (s *Store) pending(ctx context.Context, m *Memory) error {
 		records[i] = pipe.HGetAll(ctx, beside(s.keys.Proposal(m.Entries[i].Symbol)))
 	}
 	m.RoundTrips++
-	if _, err := s.sendAll(ctx, pipe); err != nil {
+	hasty := brief(ctx)
+	if _, err := s.sendAll(ctx, pipe); err != nil && (hasty || ctx.Err() != nil || !s.lost(err)) {
 		return s.fault("read the pending closes", err)
 	}
 	for i, cmd := range records {

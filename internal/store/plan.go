@@ -176,7 +176,11 @@ func (p *plan) publish(q *Proposal, res *Result) {
 		p.refuse(res, "publish", err)
 		return
 	}
-	m := p.begin(publishScript, q.Symbol, p.s.keys.harvest, string(q.Symbol), p.s.withProposal...)
+	script, more := publishScript, p.s.withProposal
+	if p.s.perKey {
+		script, more = publishAloneScript, []string{beside(p.s.keys.Proposal(q.Symbol))}
+	}
+	m := p.begin(script, q.Symbol, p.s.keys.harvest, string(q.Symbol), more...)
 	p.whole(q.Fence)
 	p.whole(q.Revision)
 	p.text(string(q.Symbol))
@@ -185,7 +189,7 @@ func (p *plan) publish(q *Proposal, res *Result) {
 		p.refuse(res, "publish", err)
 		return
 	}
-	p.end(m, publishScript, res)
+	p.end(m, script, res)
 }
 
 func (p *plan) beat(b *Beat, res *Result) {

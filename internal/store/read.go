@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,6 +26,24 @@ type Entry struct {
 // Read reads the proposals of syms in one round trip. A fault of one key, or of one node of a Cluster, is in its Entry;
 // the error is about all.
 func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, error) {
+	entries, err := s.readEntries(ctx, syms)
+	if err != nil {
+		return nil, err
+	}
+	for i := range entries {
+		if !entries[i].Lost {
+			return entries, nil
+		}
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	return nil, entries[0].Err
+}
+
+// readEntries is Read where something else is known to answer: that the nodes of all these symbols are away is then in the
+// entries alone.
+func (s *Store) readEntries(ctx context.Context, syms []position.Symbol) ([]Entry, error) {
 	if len(syms) == 0 {
 		return nil, nil
 	}
@@ -35,31 +52,41 @@ func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, erro
 	for i, sym := range syms {
 		cmds[i] = pipe.HGetAll(ctx, s.keys.Proposal(sym))
 	}
-	if _, err := s.sendAll(ctx, pipe); err != nil {
+	hasty := brief(ctx)
+	_, err := s.sendAll(ctx, pipe)
+	if err != nil && (hasty || ctx.Err() != nil || !s.lost(err)) {
 		return nil, s.fault("read the proposals", err)
 	}
 	entries := make([]Entry, len(syms))
-	var failed atomic.Int64
 	inParts(len(entries), func(from, to int) {
 		for i := from; i < to; i++ {
 			e := &entries[i]
 			e.Symbol = syms[i]
-			hash, err := cmds[i].Result()
-			switch {
-			case err != nil:
-				e.Err = s.fault("read the proposal of "+string(syms[i]), err)
-				e.Lost = s.lost(err)
-				if e.Lost || stopsAll(err) {
-					failed.Add(1)
-				}
-			case len(hash) > 0:
+			if hash, err := cmds[i].Result(); err == nil && len(hash) > 0 {
 				e.Found = true
 				e.Proposal, e.Problems = Decode(syms[i], hash)
 			}
 		}
 	})
-	if int(failed.Load()) == len(syms) {
-		return nil, s.fault("read the proposals", cmds[0].Err())
+	failed := 0
+	var refused error // by a node that is there
+	for i, cmd := range cmds {
+		err := cmd.Err()
+		if err == nil {
+			continue
+		}
+		e := &entries[i]
+		e.Err = s.fault("read the proposal of "+string(syms[i]), err)
+		e.Lost = s.lost(err)
+		if e.Lost || stopsAll(err) {
+			failed++
+		}
+		if !e.Lost {
+			refused = err
+		}
+	}
+	if failed == len(syms) && refused != nil {
+		return nil, s.fault("read the proposals", refused)
 	}
 	return entries, nil
 }
@@ -113,7 +140,8 @@ type Collection struct {
 }
 
 // Collect reads the expected symbols together with extra, in at most two round trips. It fails where the expected set is
-// out of reach: what there should be is then not known. In a Cluster the entries of a node that does not answer are Lost.
+// out of reach: what there should be is then not known. In a Cluster the entries of a node that does not answer are Lost,
+// also where these are all.
 func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collection, error) {
 	c, err := s.collectHead(ctx)
 	if err != nil {
@@ -125,7 +153,7 @@ func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collectio
 	if len(all) == 0 {
 		return c, nil
 	}
-	entries, err := s.Read(ctx, all)
+	entries, err := s.readEntries(ctx, all)
 	if err != nil {
 		return Collection{}, err
 	}

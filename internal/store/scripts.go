@@ -70,6 +70,20 @@ if fence > tonumber(ARGV[4]) then
 end
 `
 
+// luaEnded takes in what the last close left beside the hash (KEYS[2]): where the hash is gone, it is all that knows the
+// fence and the revision that the key had come to.
+const luaEnded = `
+local ended = redis.pcall('HMGET', KEYS[2], 'key_fence', 'key_revision', 'publisher')
+if ended.err then
+  if not string.find(ended.err, 'WRONGTYPE', 1, true) then return ended end
+  ended = {}
+end
+if whole(ended[1]) > fence then
+  fence = whole(ended[1])
+  held[1], held[3], held[4] = ended[1], ended[3], ''
+end
+`
+
 // publishScript replaces the whole hash. KEYS: 1 hash, 2 lease, 3 stream. ARGV: 1 shard, 2 holder, 3 fence of the lease, 4
 // fence of the hash, 5 believed revision, 6 symbol, then name-value pairs of which the first is the revision, assigned
 // here. Answers the revision, or a list where there is more to say.
@@ -87,6 +101,20 @@ end
 if alien or note ~= '' then return {'done', text, alien and 1 or 0, note} end
 return revision
 `)
+
+// publishAloneScript is publishScript where neither lease nor stream lie in the slot of the hash. KEYS: 1 hash, 2 what the
+// last close left beside it.
+var publishAloneScript = newScript("publish", luaHeld+luaEnded+luaFenced+`
+local revision = math.max(whole(held[2]), whole(ended[2]), tonumber(ARGV[5])) + 1
+local text = string.format('%.0f', revision)
+ARGV[8] = text
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+if alien then return {'done', text, 1, ''} end
+return revision
+`)
+
+func (sc *script) publishes() bool { return sc == publishScript || sc == publishAloneScript }
 
 // luaWholeHash reads every field of the schema, those of luaHeld first, and counts the ones that are not there. Counting
 // the fields of the hash would not do: one that somebody added would make up for one that somebody took.
@@ -123,9 +151,9 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 return 1
 `)
 
-// luaEnd deletes the hash of an episode that is over. ARGV: 1 shard, 2 holder, 3 fence of the lease, 4 fence of the hash, 5
-// episode or blank for any, 6 symbol, then the name-value pairs of the closing record.
-const luaEnd = luaHeld + luaFenced + `
+// luaEnd deletes the hash of an episode that is over, behind luaHeld and luaFenced. ARGV: 1 shard, 2 holder, 3 fence of the
+// lease, 4 fence of the hash, 5 episode or blank for any, 6 symbol, then the name-value pairs of the closing record.
+const luaEnd = `
 local there = alien or redis.call('EXISTS', KEYS[1]) == 1
 local episode = ARGV[5]
 if episode == '' then
@@ -138,7 +166,7 @@ if not other then redis.call('DEL', KEYS[1]) end
 
 // closeScript deletes the hash and leaves a closing record. KEYS: 1 hash, 2 lease, 3 stream, 4 memory of closed episodes.
 // The record is left where there was something to close, or where that episode was never recorded as closed: once.
-var closeScript = newScript("close", luaEnd+`
+var closeScript = newScript("close", luaHeld+luaFenced+luaEnd+`
 local note = ''
 local last = redis.pcall('HGET', KEYS[4], ARGV[6])
 if type(last) == 'table' and last.err then
@@ -156,16 +184,45 @@ return {other and 'other_episode' or 'done', string.format('%.0f', revision), al
 `)
 
 // endScript is closeScript where stream and memory lie in other slots of a Cluster: it deletes the hash and puts the record
-// beside it, in the same step, until it was written where it belongs. The revision that the key had come to goes with it:
-// where the close is repeated, the hash that knew it is gone. KEYS: 1 hash, 2 record.
-var endScript = newScript("close", luaEnd+`
-local kept = redis.pcall('HGET', KEYS[2], 'key_revision')
-if type(kept) == 'table' then kept = nil end
-local revision = string.format('%.0f', math.max(whole(held[2]), whole(kept)))
+// beside it, in the same step, until it was written where it belongs. The fence and the revision that the key had come to
+// go with it: the hash that knew them is gone. KEYS: 1 hash, 2 record.
+var endScript = newScript("close", luaHeld+luaEnded+luaFenced+luaEnd+`
+local revision = string.format('%.0f', math.max(whole(held[2]), whole(ended[2])))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(ARGV, 7))
-redis.call('HSET', KEYS[2], 'episode', episode, 'key_revision', revision)
+redis.call('HSET', KEYS[2], 'episode', episode, 'key_revision', revision, 'key_fence', ARGV[4])
 return {other and 'other_episode' or 'done', revision, alien and 1 or 0, '', episode}
+`)
+
+// noteScript notes an episode in the memory of closed ones, whose revisions never go back. Where somebody noted another
+// episode since the writer looked, or one of a higher revision, that one is the later. KEYS: 1 memory. ARGV: 1 to 3 as ever,
+// 4 symbol, 5 episode, 6 revision or 0, 7 what the writer read there before.
+var noteScript = newScript("note", luaWhole+`
+local last = redis.pcall('HGET', KEYS[1], ARGV[4])
+if type(last) == 'table' and last.err then
+  if not string.find(last.err, 'WRONGTYPE', 1, true) then return last end
+  redis.call('DEL', KEYS[1])
+  last = false
+end
+last = last or ''
+local before, had = string.match(last, '^(.*) (%d+)$')
+local episode, ours = ARGV[5], whole(ARGV[6])
+had = whole(had)
+if before and before ~= episode and (last ~= ARGV[7] or (ours > 0 and had > ours)) then episode = before end
+redis.call('HSET', KEYS[1], ARGV[4], episode .. ' ' .. string.format('%.0f', math.max(had, ours)))
+return 1
+`)
+
+// clearScript makes of a closing record that is in the stream what guards the key for a while: its fence and revision. One
+// that another close left is not touched. KEYS: 1 record. ARGV: 1 to 3 as ever, 4 fence, 5 episode, 6 time to live in
+// milliseconds.
+var clearScript = newScript("clear", `
+local kept = redis.pcall('HMGET', KEYS[1], 'key_fence', 'episode', 'key_revision', 'publisher')
+if kept.err or kept[1] ~= ARGV[4] or kept[2] ~= ARGV[5] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'key_fence', kept[1], 'key_revision', kept[3], 'publisher', kept[4] or '')
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
+return 1
 `)
 
 // produceScript replaces a record that this instance produces beside other services. KEYS: 1 record, 2 lease, 3 stream.
@@ -205,4 +262,6 @@ return done
 `)
 
 // scripts are all that a writing Store loads for its batches.
-var scripts = [...]*script{publishScript, beatScript, closeScript, endScript, produceScript, expectScript}
+var scripts = [...]*script{
+	publishScript, publishAloneScript, beatScript, closeScript, endScript, noteScript, clearScript, produceScript, expectScript,
+}

@@ -3,7 +3,7 @@
 // server, and whatever a step of the engine wants written goes there in one pipelined round trip.
 //
 // A Store promises: a reader never sees half a hash; a beat never creates one; a write whose writer does not hold the
-// lease, or under a lower fence than the one in the hash, changes nothing; nothing counts as written that the server did
+// lease, or under a lower fence than the one in the hash or than the last to close it, changes nothing; nothing counts as written that the server did
 // not confirm.
 //
 // The Redis user needs the commands EVALSHA, SCRIPT LOAD, HGETALL, HMGET, HGET, HSET, HDEL, DEL, EXISTS, PEXPIRE, SADD,
@@ -15,6 +15,7 @@ import (
 	"context"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,6 +26,9 @@ type Option func(*Store)
 // WithStreams makes publishes and produced records go to their streams, too, when on.
 func WithStreams(on bool) Option { return func(s *Store) { s.streams = on } }
 
+// WithClock sets the clock by which the writer knows until when its lease holds (Lease.Until), time.Now without it.
+func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = now } }
+
 // Store reads and writes the wire contract. It is safe for concurrent use.
 type Store struct {
 	rdb     redis.UniversalClient
@@ -32,6 +36,7 @@ type Store struct {
 	streams bool
 	addr    string   // for messages
 	secrets []string // never to appear in one
+	now     func() time.Time
 	// perKey tells that the keys lie in several slots of a Cluster: a script then reaches one of them alone.
 	perKey bool
 	// The streams that a write goes to in the same step; none where streams are off, or appended to by themselves.
@@ -44,7 +49,7 @@ type Store struct {
 // New makes a Store on a client (see Dial). The Store closes it. A server that is not
 // there yet shows in the first operation, and heals by itself.
 func New(rdb redis.UniversalClient, keys Keys, options ...Option) *Store {
-	s := &Store{rdb: rdb, keys: keys}
+	s := &Store{rdb: rdb, keys: keys, now: time.Now}
 	s.addr, s.secrets = whereabouts(rdb)
 	if _, cluster := rdb.(*redis.ClusterClient); cluster {
 		s.perKey = !keys.oneSlot()

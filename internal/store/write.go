@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -51,6 +53,8 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 		w.stops(&b.Stops[i], &r.Stops[i])
 	}
 	w.finish()
+	ctx, cancel := s.withinLease(ctx, b.Lease)
+	defer cancel()
 	trips, err := s.run(ctx, w)
 	if err != nil {
 		return Results{RoundTrips: trips}, s.fault("write", err)
@@ -90,6 +94,12 @@ func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 		if err := pipe.BatchProcess(ctx, w.cmds...); err != nil {
 			return trips, err
 		}
+		if s.leaseOver(w.lease) {
+			for _, c := range todo {
+				c.cmd.SetErr(errLeaseOver)
+			}
+			return trips, nil
+		}
 		cmds, err := s.sendAll(ctx, pipe)
 		trips++
 		if err != nil {
@@ -110,6 +120,28 @@ func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 		todo = again
 	}
 	return trips, refusedAll(w.calls)
+}
+
+// errLeaseOver is what became of a write that was not sent any more.
+var errLeaseOver = errors.New("the lease ran out before: this process was stopped, or had no time")
+
+// leaseOver tells whether a writer whose lease no script can check must not send anything now. A machine that slept shows on
+// the wall clock alone.
+func (s *Store) leaseOver(l Lease) bool {
+	if !s.perKey || l.Until.IsZero() {
+		return false
+	}
+	now := s.now()
+	return !now.Before(l.Until) || !now.Round(0).Before(l.Until.Round(0))
+}
+
+// withinLease ends a write of such a writer with its lease: what waits for a connection by then is not sent.
+func (s *Store) withinLease(ctx context.Context, l Lease) (context.Context, context.CancelFunc) {
+	if !s.perKey || l.Until.IsZero() {
+		return ctx, func() {}
+	}
+	begin := time.Now() // first: a stop between the two makes the time shorter
+	return context.WithDeadline(ctx, begin.Add(l.Until.Sub(s.now())))
 }
 
 // send runs a pipeline. The error is set where there was no answer or the session was refused; else each command has an
@@ -161,6 +193,10 @@ func (s *Store) settle(c *call, r *Results) {
 		return
 	}
 	res := c.result
+	if errors.Is(err, errLeaseOver) {
+		res.Outcome = Unleased
+		return
+	}
 	if err != nil {
 		res.Outcome, res.Err = Failed, s.fault(c.script.name+" "+string(res.Symbol), err)
 		return
@@ -168,7 +204,7 @@ func (s *Store) settle(c *call, r *Results) {
 	switch v := reply.(type) {
 	case int64:
 		res.Outcome = Done
-		if c.script == publishScript {
+		if c.script.publishes() {
 			res.Revision = v
 		}
 	case []any:
