@@ -61,6 +61,14 @@ long: tools ## the long suites (soaks, full vectors, short fuzzing), without the
 	$(WITH_TOOLS) HARVEST_LONG=1 $(GO) test -timeout 30m -run '$(RUN)' $(PKG)
 	GO="$(GO)" tools/fuzz.sh $(FUZZTIME) $(PKG)
 
+.PHONY: drill
+drill: tools build ## every fault of the table on private copies, five times as fast as real time
+	$(WITH_TOOLS) $(BIN) drill --time-scale 5 --parallel 4
+
+.PHONY: figures
+figures: tools build ## harvest bench on a redis-server of its own
+	$(WITH_TOOLS) $(BIN) bench
+
 .PHONY: soak
 soak: ## the live feed on a stand-in exchange with random faults (SOAK=10m)
 	HARVEST_SOAK=$(SOAK) $(GO) test -count 1 -timeout 90m -run '^TestSoak$$' -v ./internal/feed/binance
@@ -80,6 +88,14 @@ bench: tools ## benchmarks; BENCH_COUNT=10 and benchstat compare two trees
 .PHONY: benchstat
 benchstat: ## compare two outputs of make bench: make benchstat OLD=a.txt NEW=b.txt
 	$(TOOL) benchstat $(OLD) $(NEW)
+
+# Recorded by: make bench PKG=./kernel BENCH='State|Propose|Stops|Gate' BENCH_COUNT=6
+RECORDED := docs/benchmarks/kernel.txt
+
+.PHONY: compare
+compare: ## the kernel's benchmarks against the recorded ones; says what changed and never fails on time
+	@$(GO) test -run '^$$' -bench 'StateNext|StateRevise|StateCold|Propose|Stops|Gate' -benchmem -count 6 -benchtime 0.3s ./kernel > bin/kernel.txt
+	$(TOOL) benchstat $(RECORDED) bin/kernel.txt
 
 .PHONY: lint
 lint: ## vet, staticcheck, gofumpt and code that nothing reaches

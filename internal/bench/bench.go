@@ -109,6 +109,9 @@ type run struct {
 // Run measures everything. The error is about what stopped it; figures so far are given all the same.
 func Run(ctx context.Context, o Options) (figures []Figure, err error) {
 	r := &run{Options: o, prefix: ownPrefix()}
+	if err := r.reach(ctx); err != nil {
+		return nil, fmt.Errorf("bench: %w", err)
+	}
 	defer func() {
 		if cleanErr := r.clean(); cleanErr != nil && err == nil {
 			err = fmt.Errorf("bench: remove the keys %s*: %w", r.prefix, cleanErr)

@@ -150,7 +150,8 @@ type child struct {
 }
 
 func (r *run) start(dir, role string, args ...string) (*child, error) {
-	c := &child{cmd: exec.Command(r.Program, append([]string{role}, args...)...), log: filepath.Join(dir, role+".log"), exited: make(chan struct{})}
+	c := &child{cmd: exec.Command(r.Program), log: filepath.Join(dir, role+".log"), exited: make(chan struct{})}
+	c.cmd.Args = append([]string{"harvest", role}, args...)
 	out, err := os.Create(c.log)
 	if err != nil {
 		return nil, err

@@ -12,13 +12,17 @@ import (
 // ownPrefix is one that nobody else has. All keys below it are of one slot of a Cluster.
 func ownPrefix() string { return "{harvest-bench-" + strings.ToLower(rand.Text()[:8]) + "}:" }
 
+// reach tells at once, and not after the first minute, that Redis is away.
+func (r *run) reach(ctx context.Context) error {
+	client := r.Dial()
+	defer client.Close()
+	return client.Ping(ctx).Err()
+}
+
 // within gives a stage a client and a prefix of its own, and removes its keys.
 func (r *run) within(ctx context.Context, name string, do func(client redis.UniversalClient, prefix string) error) error {
 	client := r.Dial()
 	defer client.Close()
-	if err := client.Ping(ctx).Err(); err != nil {
-		return err
-	}
 	if err := do(client, r.prefix+name+":"); err != nil {
 		return err
 	}
