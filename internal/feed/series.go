@@ -20,6 +20,7 @@ type Series struct {
 	barRoom   []seriesBar
 	closeRoom []float64
 	from, to  int
+	closed    bool      // the newest candle is
 	at        time.Time // input event time of the newest candle
 	progress  Progress
 }
@@ -31,10 +32,10 @@ type Progress struct {
 	Candles   uint64 // added since the last of them
 }
 
+// seriesBar is what a candle has beside its close. There are hundreds of them for every symbol.
 type seriesBar struct {
-	open                   int64 // open time in nanoseconds since 1970; untimed where there is none
-	opened, high, low, fin float64
-	closed                 bool
+	open              int64 // open time in nanoseconds since 1970; untimed where there is none
+	opened, high, low float64
 }
 
 const untimed = math.MinInt64
@@ -42,7 +43,7 @@ const untimed = math.MinInt64
 // NewSeries makes an empty series that keeps limit candles, at least one.
 func NewSeries(limit int) *Series {
 	limit = max(limit, 1)
-	room := limit + limit/4 + 8
+	room := limit + limit/8 + 8
 	return &Series{limit: limit, barRoom: make([]seriesBar, room), closeRoom: make([]float64, room)}
 }
 
@@ -73,7 +74,7 @@ func (s *Series) Replace(candles []Candle) []Refusal {
 		bar := newSeriesBar(c)
 		if bars := s.bars(); len(bars) > 0 {
 			last := bars[len(bars)-1]
-			if bad, is := historyFlaw(last, bar, c); is {
+			if bad, is := historyFlaw(last, s.closeRoom[s.to-1], bar, c); is {
 				refused = append(refused, bad.refusal("", "", c.Symbol, c.At))
 				continue
 			}
@@ -81,13 +82,13 @@ func (s *Series) Replace(candles []Candle) []Refusal {
 				continue
 			}
 		}
-		s.push(bar, c.At)
+		s.push(bar, c)
 	}
 	return refused
 }
 
 // historyFlaw says why bar cannot follow last in a history.
-func historyFlaw(last, bar seriesBar, c Candle) (flaw, bool) {
+func historyFlaw(last seriesBar, lastClose float64, bar seriesBar, c Candle) (flaw, bool) {
 	text := c.OpenTime.Format(time.RFC3339Nano)
 	switch {
 	case last.open == untimed && bar.open == untimed:
@@ -96,7 +97,7 @@ func historyFlaw(last, bar seriesBar, c Candle) (flaw, bool) {
 		return flaw{"open_time", ReasonMissing, ""}, true
 	case bar.open < last.open:
 		return flaw{"open_time", ReasonOutOfOrder, text}, true
-	case bar.open == last.open && !bar.same(last):
+	case bar.open == last.open && (bar != last || c.Close != lastClose):
 		return flaw{"open_time", ReasonDuplicate, text}, true
 	}
 	return flaw{}, false
@@ -127,29 +128,27 @@ func (s *Series) Apply(c Candle) (changed bool, refusal *Refusal) {
 		n = 0
 	}
 	if n == 0 || bar.open > bars[n-1].open {
-		s.push(bar, c.At)
+		s.push(bar, c)
 		return true, nil
 	}
 	last := &bars[n-1]
+	same := func(i int) bool { return bars[i] == bar && s.closeRoom[s.from+i] == c.Close }
 	text := func() string { return c.OpenTime.Format(time.RFC3339Nano) }
 	if bar.open == last.open {
 		switch {
-		case bar.same(*last) && bar.closed == last.closed:
+		case same(n-1) && (s.closed || !c.Closed):
 			return false, nil
-		case last.closed && !bar.closed:
-			if bar.same(*last) {
-				return false, nil
-			}
+		case s.closed && !c.Closed:
 			return refuse(flaw{"open_time", ReasonOutOfOrder, text()})
 		}
-		*last, s.closeRoom[s.to-1], s.at = bar, bar.fin, c.At
+		*last, s.closeRoom[s.to-1], s.closed, s.at = bar, c.Close, c.Closed, c.At
 		return true, nil
 	}
 	i := sort.Search(n, func(i int) bool { return bars[i].open >= bar.open })
 	switch {
 	case bars[i].open != bar.open:
 		return refuse(flaw{"open_time", ReasonOutOfOrder, text()})
-	case !bars[i].same(bar):
+	case !same(i):
 		return refuse(flaw{"open_time", ReasonDuplicate, text()})
 	}
 	return false, nil
@@ -163,14 +162,14 @@ func (s *Series) Revise(price float64, at time.Time) bool {
 		return false
 	}
 	last := &bars[len(bars)-1]
-	if last.closed {
+	if s.closed {
 		return false
 	}
 	s.at = at
-	if price == last.fin {
+	if price == s.closeRoom[s.to-1] {
 		return false
 	}
-	last.fin, s.closeRoom[s.to-1] = price, price
+	s.closeRoom[s.to-1] = price
 	last.high, last.low = max(last.high, price), min(last.low, price)
 	return true
 }
@@ -192,7 +191,7 @@ func (s *Series) Extremes(since time.Time) (high, low float64, ok bool) {
 	return high, low, ok
 }
 
-func (s *Series) push(bar seriesBar, at time.Time) {
+func (s *Series) push(bar seriesBar, c Candle) {
 	if s.to-s.from == s.limit {
 		s.from++
 	}
@@ -200,20 +199,16 @@ func (s *Series) push(bar seriesBar, at time.Time) {
 		copy(s.closeRoom, s.closeRoom[s.from:s.to])
 		s.from, s.to = 0, copy(s.barRoom, s.barRoom[s.from:s.to])
 	}
-	s.barRoom[s.to], s.closeRoom[s.to] = bar, bar.fin
+	s.barRoom[s.to], s.closeRoom[s.to] = bar, c.Close
 	s.to++
-	s.at = at
+	s.closed, s.at = c.Closed, c.At
 	s.progress.Candles++
 }
 
 func newSeriesBar(c Candle) seriesBar {
-	bar := seriesBar{open: untimed, opened: c.Open, high: c.High, low: c.Low, fin: c.Close, closed: c.Closed}
+	bar := seriesBar{open: untimed, opened: c.Open, high: c.High, low: c.Low}
 	if !c.OpenTime.IsZero() {
 		bar.open = c.OpenTime.UnixNano()
 	}
 	return bar
-}
-
-func (b seriesBar) same(o seriesBar) bool {
-	return b.opened == o.opened && b.high == o.high && b.low == o.low && b.fin == o.fin
 }
