@@ -119,11 +119,13 @@ func New(o Options) (_ *Monitor, err error) {
 }
 
 func (m *Monitor) openToken() (err error) {
-	m.tokenFile = m.opts.TokenFile
-	if m.tokenFile == "" {
+	if m.tokenFile = m.opts.TokenFile; m.tokenFile != "" {
+		m.token, err = readToken(m.tokenFile)
+	} else {
 		m.tokenFile = m.folder.Path(tokenName)
+		m.token, err = ownToken(m.folder)
 	}
-	if m.token, err = readToken(m.tokenFile); err != nil {
+	if err != nil {
 		return err
 	}
 	return writeClientFile(m.folder.Path(clientName), m.tokenFile)
