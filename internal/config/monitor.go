@@ -311,6 +311,9 @@ func (l *loader) combineMonitor() {
 			l.contradict("the URL is given twice; keep one of the two", pair[0], pair[1])
 		}
 	}
+	l.needs("NOTIFY_SLACK_CHANNEL", "NOTIFY_SLACK_URL_FILE")
+	l.needs("NOTIFY_PAGERDUTY_URL", "NOTIFY_PAGERDUTY_KEY_FILE")
+	l.needs("NOTIFY_TELEGRAM_URL", "NOTIFY_TELEGRAM_TOKEN_FILE")
 	l.together("NOTIFY_TELEGRAM_TOKEN_FILE", "NOTIFY_TELEGRAM_CHAT_ID")
 	l.together("NOTIFY_EMAIL_TO", "NOTIFY_EMAIL_FROM")
 	l.together("NOTIFY_EMAIL_TO", "NOTIFY_SMTP_HOST")
@@ -324,7 +327,7 @@ func (l *loader) combineMonitor() {
 	if m.AlertmanagerConfig != "" && n.Any() {
 		l.note("ALERTMANAGER_CONFIG_FILE", "the NOTIFY_ settings are not used: the configuration says who is told")
 	}
-	if m.AlertmanagerURL != nil && l.role == Up && n.Any() {
+	if m.AlertmanagerURL != nil && !m.PrintConfig && n.Any() {
 		l.note("ALERTMANAGER_URL", "the NOTIFY_ settings are not used: the Alertmanager elsewhere says who is told")
 	}
 	if l.draft.TimeScale != 1 {
@@ -344,4 +347,12 @@ func (l *loader) together(a, b string) {
 		a, b = b, a
 	}
 	l.problems = append(l.problems, Problem{Setting: a, Origin: l.values[a].origin, Text: "is of no use without " + b + "; set both or neither"})
+}
+
+// needs reports that a setting is of no use without another one.
+func (l *loader) needs(a, b string) {
+	if !l.isSet(a) || l.isSet(b) || l.failed[a] || l.failed[b] {
+		return
+	}
+	l.problems = append(l.problems, Problem{Setting: a, Origin: l.values[a].origin, Text: "is of no use without " + b + "; set that one, too, or leave this one out"})
 }
