@@ -39,12 +39,19 @@ func (s *sights) entriesOf(sym position.Symbol) []store.Entry {
 	return list
 }
 
-// symbols are those that must have a proposal: named by Redis at the last reading, or asked for.
+// symbols are those that must have a proposal: named by Redis at the last reading, and those asked for that have one. The list
+// of a publisher is a filter: a symbol on it without a position has none, and should have none.
 func (s *sights) symbols(o Options) []position.Symbol {
 	if len(s.readings) == 0 {
 		return nil
 	}
-	all := slices.Concat(s.readings[len(s.readings)-1].c.Expected, o.Symbols)
+	last := s.readings[len(s.readings)-1].c
+	all := slices.Clone(last.Expected)
+	for _, e := range last.Entries {
+		if e.Found && slices.Contains(o.Symbols, e.Symbol) {
+			all = append(all, e.Symbol)
+		}
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }

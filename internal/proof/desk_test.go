@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +64,7 @@ func newDesk(t *testing.T) *fakeDesk {
 	return d
 }
 
-func (d *fakeDesk) Collect(context.Context, []position.Symbol) (store.Collection, error) {
+func (d *fakeDesk) Collect(_ context.Context, extra []position.Symbol) (store.Collection, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lookups++
@@ -83,6 +84,11 @@ func (d *fakeDesk) Collect(context.Context, []position.Symbol) (store.Collection
 			d.proposal(sym, &p)
 		}
 		c.Entries = append(c.Entries, store.Entry{Symbol: sym, Found: p.Revision > 0, Proposal: p})
+	}
+	for _, sym := range extra {
+		if !slices.Contains(deskSymbols, sym) {
+			c.Entries = append(c.Entries, store.Entry{Symbol: sym})
+		}
 	}
 	if d.reading != nil {
 		d.reading(&c)

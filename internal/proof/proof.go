@@ -20,7 +20,7 @@ type Options struct {
 	Reader  Reader
 	Redis   string            // how Redis is called in texts, without a password
 	Keys    string            // prefix of the proposals, for commands to see things by hand
-	Symbols []position.Symbol // expected beside those that Redis names
+	Symbols []position.Symbol // looked for beside those that Redis names: none of them must be there
 
 	Exporter, Prometheus, Alertmanager string   // base addresses, without a slash at the end
 	Publishers                         []string // the same, of every publisher that must run

@@ -48,6 +48,16 @@ func TestADeskInOrderPasses(t *testing.T) {
 	}
 }
 
+// The list of symbols is a filter: one without a position is on it and has no proposal.
+func TestASymbolWithoutAPositionIsNotExpected(t *testing.T) {
+	d := newDesk(t)
+	o := d.options()
+	o.Symbols = []position.Symbol{"BTCUSDT", "SOLUSDT"}
+	if p := run(t, o); !p.Passed() {
+		t.Error(p.Line())
+	}
+}
+
 // Every check fails where what it claims is not so, and says why. Others may fail with it, where one thing breaks several.
 func TestSabotageIsSeen(t *testing.T) {
 	for _, s := range []struct {
@@ -128,6 +138,12 @@ func TestSabotageIsSeen(t *testing.T) {
 				}
 			}
 		}, "ETHUSDT"},
+		{10, "a proposal without a position", false, func(d *fakeDesk, o *proof.Options) {
+			o.Symbols = []position.Symbol{"SOLUSDT"}
+			d.reading = func(c *store.Collection) {
+				c.Entries[2].Found, c.Entries[2].Proposal = true, c.Entries[0].Proposal
+			}
+		}, "expected 3, proposals 3"},
 		{11, "nobody holds the lease", true, func(d *fakeDesk, _ *proof.Options) {
 			d.reading = func(c *store.Collection) { c.Lease.Shards[0].Until = c.Lease.Now }
 		}, "nobody holds shard 0"},
