@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/livetest"
+	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/proof"
 )
 
@@ -98,12 +99,13 @@ func (u *upProcess) prove(t *testing.T, args ...string) (code int, failed []int,
 // A desk with everything embedded proves itself; what is broken on purpose is found, by the check that is there for it.
 func TestProofOfARunningDesk(t *testing.T) {
 	t.Parallel()
-	u := startUp(t)
+	alerts, deadMan := monitortest.NewReceiver(t, ""), monitortest.NewReceiver(t, "")
+	u := startUp(t, "--notify-webhook-url", alerts.URL(), "--notify-watchdog-url", deadMan.URL())
 	var code int
 	var failed []int
 	var pack proof.Pack
 	for deadline := time.Now().Add(2 * time.Minute); ; {
-		if code, failed, pack = u.prove(t); code == exitOK || time.Now().After(deadline) {
+		if code, failed, pack = u.prove(t, "--symbols", "BTCUSDT,UNHELDUSDT"); code == exitOK || time.Now().After(deadline) {
 			break // the first minute of a desk shows what was not there yet
 		}
 	}
@@ -121,6 +123,7 @@ func TestProofOfARunningDesk(t *testing.T) {
 		args   []string
 	}{
 		{8, "no token", func() error { return nil }, []string{"--monitor-token-file", os.DevNull}},
+		{8, "the receiver is gone, the dead man is not", func() error { alerts.Close(); return nil }, nil},
 		{7, "other thresholds than the rules that run", func() error { return nil }, []string{"--alert-exit-unacted-sec", "77"}},
 		{10, "a symbol is expected that nobody holds", func() error {
 			return rdb.SAdd(t.Context(), "quantum:harvest:expected", "NOBODYUSDT").Err()

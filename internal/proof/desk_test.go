@@ -34,11 +34,9 @@ type fakeDesk struct {
 	answers  map[string]int // status by path, where it is not 200
 	stale    float64        // seconds on top of the true age
 	clock    time.Duration  // of Prometheus, off by
-	sent     float64
-	failed   float64
-	refuse   bool // test alerts
-	swallow  bool
 	lookups  int
+
+	alertmanager fakeAlertmanager
 
 	server *httptest.Server
 }
@@ -47,7 +45,8 @@ var deskSymbols = []position.Symbol{"BTCUSDT", "ETHUSDT"}
 
 func newDesk(t *testing.T) *fakeDesk {
 	d := &fakeDesk{
-		t: t, begin: time.Now(), answers: map[string]int{}, up: map[string]float64{"quantum-harvest-exporter": 1, "quantum-harvest-publisher": 1},
+		alertmanager: newAlertmanager(),
+		t:            t, begin: time.Now(), answers: map[string]int{}, up: map[string]float64{"quantum-harvest-exporter": 1, "quantum-harvest-publisher": 1},
 		alerts: []map[string]any{
 			{"labels": map[string]string{"alertname": "Watchdog"}, "state": "firing"},
 			{"labels": map[string]string{"alertname": "QuantumHarvestKillScoreHigh", "symbol": "BTCUSDT"}, "state": "firing"},
@@ -117,18 +116,8 @@ func (d *fakeDesk) serve(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, text)
 	case path == "/publisher/metrics":
 		fmt.Fprintf(w, "quantum_harvest_publisher_clock_offset_seconds %v\n", 0.01)
-	case path == "/alertmanager/metrics":
-		fmt.Fprintf(w, "alertmanager_notifications_total{integration=\"webhook\"} %v\nalertmanager_notifications_failed_total %v\n", d.sent, d.failed)
-	case path == "/alertmanager/api/v2/alerts" && r.Method == http.MethodPost:
-		if d.refuse || r.Header.Get("Authorization") != "Bearer secret" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		if !d.swallow {
-			d.sent++
-		}
-	case path == "/alertmanager/api/v2/alerts":
-		_ = json.NewEncoder(w).Encode([]any{map[string]any{"receivers": []any{map[string]any{"name": "notice"}}}})
+	case strings.HasPrefix(path, "/alertmanager/"):
+		d.alertmanager.serve(w, r)
 	case path == "/prometheus/api/v1/alerts":
 		reply(map[string]any{"alerts": d.alerts})
 	case path == "/prometheus/api/v1/rules":
