@@ -21,6 +21,7 @@ import (
 	"quantumharvest/internal/livetest"
 	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/proof"
+	"quantumharvest/internal/realserver"
 )
 
 // upProcess is one harvest up as an operator runs it, on free ports.
@@ -96,6 +97,34 @@ func (u *upProcess) prove(t *testing.T, args ...string) (code int, failed []int,
 	return code, failed, pack
 }
 
+// runByHand runs what the pack names for Redis and Alertmanager as it stands there.
+func runByHand(t *testing.T, pack proof.Pack) {
+	t.Helper()
+	path := os.Getenv("PATH")
+	for _, name := range []string{"redis-cli", "amtool"} {
+		path = filepath.Dir(realserver.Tool(t, name)) + string(os.PathListSeparator) + path
+	}
+	tools := map[string]int{}
+	for _, check := range pack.Checks {
+		for _, line := range check.ByHand {
+			tool, _, _ := strings.Cut(line, " ")
+			if tool != "redis-cli" && tool != "amtool" {
+				continue
+			}
+			tools[tool]++
+			cmd := exec.Command("sh", "-ec", line)
+			cmd.Env = append(os.Environ(), "PATH="+path)
+			out, err := cmd.CombinedOutput()
+			if text := strings.TrimSpace(string(out)); err != nil || tool == "redis-cli" && (text == "" || text == "0" || strings.Contains(text, "ERR")) {
+				t.Errorf("%s: %v: %s", line, err, out)
+			}
+		}
+	}
+	if tools["redis-cli"] < 5 || tools["amtool"] != 1 {
+		t.Errorf("commands by hand: %v", tools)
+	}
+}
+
 // A desk with everything embedded proves itself; what is broken on purpose is found, by the check that is there for it.
 func TestProofOfARunningDesk(t *testing.T) {
 	t.Parallel()
@@ -113,6 +142,7 @@ func TestProofOfARunningDesk(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, pack.Line())
 	}
 	t.Log(pack.Checks[2].Evidence)
+	runByHand(t, pack)
 
 	rdb := redis.NewClient(&redis.Options{Addr: u.addresses["redis"]})
 	t.Cleanup(func() { rdb.Close() })

@@ -59,8 +59,6 @@ func (n Notifications) Any() bool {
 
 var (
 	monitoring = []Role{Up, Monitor}
-	// asked are the roles that know where Prometheus and Alertmanager are.
-	asked = []Role{Up, Monitor, Proof}
 )
 
 func monitorSettings() []Setting {
@@ -96,19 +94,19 @@ func monitorSettings() []Setting {
 			set:         hostNames(func(d *draft) *[]string { return &m(d).AllowedHosts }),
 		},
 		{
-			Env: "MONITOR_TOKEN_FILE", Flag: "monitor-token-file", Arg: "FILE", Roles: asked,
+			Env: "MONITOR_TOKEN_FILE", Flag: "monitor-token-file", Arg: "FILE", Roles: monitoring,
 			DefaultText: "monitor/token in the data folder",
 			Usage:       "file with the token that silencing and every other change needs; made where it is missing",
 			set:         func(d *draft, text string) (err error) { m(d).TokenFile, err = filepath.Abs(text); return err },
 		},
 		{
-			Env: "PROMETHEUS_URL", Flag: "prometheus-url", Arg: "URL", Secret: true, Roles: asked,
+			Env: "PROMETHEUS_URL", Flag: "prometheus-url", Arg: "URL", Secret: true, Roles: monitoring,
 			DefaultText: "embedded",
 			Usage:       "a Prometheus elsewhere that scrapes and evaluates: none is embedded",
 			set:         serverURL(func(d *draft) **url.URL { return &m(d).PrometheusURL }),
 		},
 		{
-			Env: "ALERTMANAGER_URL", Flag: "alertmanager-url", Arg: "URL", Secret: true, Roles: asked,
+			Env: "ALERTMANAGER_URL", Flag: "alertmanager-url", Arg: "URL", Secret: true, Roles: monitoring,
 			DefaultText: "embedded",
 			Usage:       "an Alertmanager elsewhere that is told of alerts: none is embedded",
 			set:         serverURL(func(d *draft) **url.URL { return &m(d).AlertmanagerURL }),

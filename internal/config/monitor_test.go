@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -152,5 +153,22 @@ func TestAPublisherKeepsNoData(t *testing.T) {
 	file := write(t, "desk.env", "HARVEST_DATA=/var/lib/harvest\n")
 	if c := mustLoad(t, Publish, []string{"--env-file", file}, "HARVEST_DATA=/elsewhere"); c.DataDir != "" {
 		t.Errorf("it has %q", c.DataDir)
+	}
+}
+
+// A proof reads a token and makes none, and has no data folder to look for one.
+func TestTheTokenOfAProof(t *testing.T) {
+	for role, made := range map[Role]bool{Proof: false, Up: true, Monitor: true} {
+		help := strings.Join(strings.Fields(Help(role)), " ")
+		if got := strings.Contains(help, "made where it is missing"); got != made {
+			t.Errorf("help of %s says that a token is made: %v", role, got)
+		}
+		if got := strings.Contains(help, "default embedded"); got != made {
+			t.Errorf("help of %s says that something is embedded: %v", role, got)
+		}
+	}
+	c := mustLoad(t, Proof, []string{"--monitor-token-file", "data/token"}, "PROMETHEUS_URL=http://p:1/")
+	if !filepath.IsAbs(c.Monitor.TokenFile) || c.Monitor.PrometheusURL.String() != "http://p:1" {
+		t.Errorf("got %+v", c.Monitor)
 	}
 }

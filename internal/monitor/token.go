@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	tokenName  = "token"
-	clientName = "amtool.yml"
+	tokenName = "token"
+	// ClientName is the file beside the token of our own folder that amtool takes as --http.config.file.
+	ClientName = "amtool.yml"
 	tokenBytes = 32
 	// minTokenLen keeps a token of the operator's own from being guessed.
 	minTokenLen = 16

@@ -26,7 +26,7 @@ func alertArrives(ctx context.Context, o Options, _ *sights) Check {
 	c := Check{
 		Name: "test alert", Claim: "an alert that is given to Alertmanager reaches the receivers",
 		ByHand: []string{
-			"amtool --alertmanager.url=" + o.Alertmanager + " alert add " + rules.ProofTest + " severity=info",
+			o.Amtool + " --alertmanager.url=" + o.Alertmanager + " alert add " + rules.ProofTest + " severity=info",
 			"curl -s " + o.Alertmanager + "/metrics | grep alertmanager_notification",
 		},
 	}

@@ -109,7 +109,7 @@ func vectors(_ context.Context, o Options, _ *sights) Check {
 func oneHolder(_ context.Context, o Options, s *sights) Check {
 	c := Check{
 		Name: "one lease holder", Claim: "every shard has one living holder, which wrote its proposals, and it stays the same",
-		ByHand: []string{"redis-cli HGETALL quantum:harvest:lease", "redis-cli HMGET " + o.Keys + "BTCUSDT publisher fence"},
+		ByHand: []string{o.RedisCommand + " HGETALL " + o.Keys.Lease(), s.byHand(o, "HMGET", "publisher fence")},
 	}
 	if c.blind(o, s) {
 		return c
@@ -146,7 +146,7 @@ func oneHolder(_ context.Context, o Options, s *sights) Check {
 func clockOffsets(ctx context.Context, o Options, s *sights) Check {
 	c := Check{
 		Name: "clocks agree", Claim: fmt.Sprintf("the clocks of Redis, Prometheus, the publisher and this host differ by no more than %s", o.Skew),
-		ByHand: []string{"redis-cli TIME; date +%s", "curl -s '" + o.Prometheus + "/api/v1/query?query=time()'; date +%s"},
+		ByHand: []string{o.RedisCommand + " TIME; date +%s", "curl -s '" + o.Prometheus + "/api/v1/query?query=time()'; date +%s"},
 	}
 	if c.blind(o, s) {
 		return c

@@ -148,7 +148,8 @@ func (d *fakeDesk) serve(w http.ResponseWriter, r *http.Request) {
 func (d *fakeDesk) options() proof.Options {
 	at := d.server.URL
 	return proof.Options{
-		Reader: d, Redis: "redis://test", Keys: "quantum:harvest:proposal:",
+		Reader: d, Redis: "redis://test",
+		RedisCommand: "redis-cli -h desk -p 7000", Amtool: "amtool --http.config.file=amtool.yml", Keys: store.NewKeys(store.KeysOptions{Prefix: "desk:"}),
 		Exporter: at + "/exporter", Publishers: []string{at + "/publisher"}, Prometheus: at + "/prometheus", Alertmanager: at + "/alertmanager", Token: "secret",
 		Rules: []proof.Rule{
 			{Group: "quantum_harvest_alerts", Name: "QuantumHarvestStoreDown", Expr: "up==0", For: 10 * time.Second, Labels: map[string]string{"severity": "critical"}},

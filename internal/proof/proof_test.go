@@ -41,7 +41,11 @@ func TestADeskInOrderPasses(t *testing.T) {
 		t.Errorf("passed %v with %d samples", p.Passed(), len(p.AgesSec))
 	}
 	md := p.Markdown(&p)
-	for _, want := range []string{"12 of 12 checks hold", "## Before and after", "redis-cli HGETALL quantum:harvest:lease", "median"} {
+	for _, want := range []string{
+		"12 of 12 checks hold", "## Before and after", "redis-cli -h desk -p 7000 HGETALL desk:harvest:lease", "median",
+		"redis-cli -h desk -p 7000 HGET desk:harvest:proposal:BTCUSDT last_update_epoch", "redis-cli -h desk -p 7000 SCARD desk:harvest:expected",
+		"redis-cli -h desk -p 7000 TIME", "amtool --http.config.file=amtool.yml --alertmanager.url=",
+	} {
 		if !strings.Contains(md, want) {
 			t.Errorf("the pack does not say %q:\n%s", want, md)
 		}
