@@ -57,9 +57,7 @@ func (n Notifications) Any() bool {
 		n.WebhookURL.Reveal() != "" || n.WebhookURLFile != "" || n.WatchdogURL.Reveal() != "" || n.WatchdogURLFile != ""
 }
 
-var (
-	monitoring = []Role{Up, Monitor}
-)
+var monitoring = []Role{Up, Monitor}
 
 func monitorSettings() []Setting {
 	m := func(d *draft) *Monitoring { return &d.Monitor }

@@ -157,7 +157,7 @@ func (d *fakeDesk) options() proof.Options {
 		},
 		Normalize: func(s string) (string, error) { return strings.ReplaceAll(s, " ", ""), nil },
 		Verify:    func() (golden.Verdict, error) { return golden.Verdict{Strict: 943}, nil },
-		Window:    600 * time.Millisecond, Samples: 40, Stale: 30 * time.Second, Skew: 5 * time.Second, AlertWithin: 2 * time.Second, Beat: time.Second,
+		Window:    1500 * time.Millisecond, Samples: 40, Stale: 30 * time.Second, Skew: 5 * time.Second, AlertWithin: 2 * time.Second, Beat: time.Second,
 		Client: d.server.Client(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -23,7 +24,7 @@ func (s *store) endSeries(now time.Time, lookback time.Duration) (err error) {
 	}
 	defer func() { err = errors.Join(err, q.Close()) }()
 	app := s.db.Appender(ctx)
-	ours := labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, "ALERTS|ALERTS_FOR_STATE")
+	ours := labels.MustNewMatcher(labels.MatchNotRegexp, model.MetricNameLabel, "ALERTS|ALERTS_FOR_STATE")
 	found := q.Select(ctx, false, nil, ours)
 	for found.Next() {
 		series := found.At()
