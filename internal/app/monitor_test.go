@@ -186,9 +186,6 @@ func TestOnlyPrometheusElsewhere(t *testing.T) {
 	if code, body := get(t, alertmanager+"/-/ready"); at != "http://127.0.0.1:1" || code != 200 {
 		t.Errorf("up: Prometheus at %s, %s answers %d: %s", at, alertmanager, code, body)
 	}
-	if err := p.end(); err != nil {
-		t.Errorf("up stopped with %v", err)
-	}
 	service := start(t, config.Monitor, app.Monitor, "--for=1s", "--prometheus-url=http://127.0.0.1:1")
 	if err := service.wait(30 * time.Second); err != nil || !strings.Contains(service.log.String(), "monitor started") {
 		t.Errorf("monitor ended with %v", err)
