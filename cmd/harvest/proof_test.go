@@ -19,7 +19,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/livetest"
+	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/proof"
+	"quantumharvest/internal/realserver"
 )
 
 // upProcess is one harvest up as an operator runs it, on free ports.
@@ -95,15 +97,44 @@ func (u *upProcess) prove(t *testing.T, args ...string) (code int, failed []int,
 	return code, failed, pack
 }
 
+// runByHand runs what the pack names for Redis and Alertmanager as it stands there.
+func runByHand(t *testing.T, pack proof.Pack) {
+	t.Helper()
+	path := os.Getenv("PATH")
+	for _, name := range []string{"redis-cli", "amtool"} {
+		path = filepath.Dir(realserver.Tool(t, name)) + string(os.PathListSeparator) + path
+	}
+	tools := map[string]int{}
+	for _, check := range pack.Checks {
+		for _, line := range check.ByHand {
+			tool, _, _ := strings.Cut(line, " ")
+			if tool != "redis-cli" && tool != "amtool" {
+				continue
+			}
+			tools[tool]++
+			cmd := exec.Command("sh", "-ec", line)
+			cmd.Env = append(os.Environ(), "PATH="+path)
+			out, err := cmd.CombinedOutput()
+			if text := strings.TrimSpace(string(out)); err != nil || tool == "redis-cli" && (text == "" || text == "0" || strings.Contains(text, "ERR")) {
+				t.Errorf("%s: %v: %s", line, err, out)
+			}
+		}
+	}
+	if tools["redis-cli"] < 5 || tools["amtool"] != 1 {
+		t.Errorf("commands by hand: %v", tools)
+	}
+}
+
 // A desk with everything embedded proves itself; what is broken on purpose is found, by the check that is there for it.
 func TestProofOfARunningDesk(t *testing.T) {
 	t.Parallel()
-	u := startUp(t)
+	alerts, deadMan := monitortest.NewReceiver(t, ""), monitortest.NewReceiver(t, "")
+	u := startUp(t, "--notify-webhook-url", alerts.URL(), "--notify-watchdog-url", deadMan.URL())
 	var code int
 	var failed []int
 	var pack proof.Pack
 	for deadline := time.Now().Add(2 * time.Minute); ; {
-		if code, failed, pack = u.prove(t); code == exitOK || time.Now().After(deadline) {
+		if code, failed, pack = u.prove(t, "--symbols", "BTCUSDT,UNHELDUSDT"); code == exitOK || time.Now().After(deadline) {
 			break // the first minute of a desk shows what was not there yet
 		}
 	}
@@ -111,6 +142,7 @@ func TestProofOfARunningDesk(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, pack.Line())
 	}
 	t.Log(pack.Checks[2].Evidence)
+	runByHand(t, pack)
 
 	rdb := redis.NewClient(&redis.Options{Addr: u.addresses["redis"]})
 	t.Cleanup(func() { rdb.Close() })
@@ -121,6 +153,7 @@ func TestProofOfARunningDesk(t *testing.T) {
 		args   []string
 	}{
 		{8, "no token", func() error { return nil }, []string{"--monitor-token-file", os.DevNull}},
+		{8, "the receiver is gone, the dead man is not", func() error { alerts.Close(); return nil }, nil},
 		{7, "other thresholds than the rules that run", func() error { return nil }, []string{"--alert-exit-unacted-sec", "77"}},
 		{10, "a symbol is expected that nobody holds", func() error {
 			return rdb.SAdd(t.Context(), "quantum:harvest:expected", "NOBODYUSDT").Err()

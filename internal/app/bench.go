@@ -98,7 +98,7 @@ func benchDesk(ctx context.Context, env Env, d bench.Desk) error {
 	return role.pub.run(ctx)
 }
 
-// withoutSettings is the environment without settings of ours: what is measured has those that are usual.
+// withoutSettings is the environment without settings of ours: what is measured, or broken on a copy, has those that are usual.
 func withoutSettings(environ []string) []string {
 	ours := map[string]bool{}
 	for _, s := range config.Settings() {

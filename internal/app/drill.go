@@ -27,7 +27,9 @@ func Drill(ctx context.Context, env Env) error {
 		fmt.Fprintf(env.Out, "Private copies of the system, time scale %d, %d at a time; nothing of yours is touched.\n\n", c.TimeScale, c.Drill.Parallel)
 	}
 	report, err := drill.Run(ctx, drill.Options{
-		Parts:     drill.Parts{Harvest: self, HarvestName: "harvest", Rules: rules.Render, Alertmanager: drillRouting},
+		Parts: drill.Parts{
+			Harvest: self, HarvestName: "harvest", Environ: withoutSettings(env.Environ), Rules: rules.Render, Alertmanager: drillRouting,
+		},
 		TimeScale: c.TimeScale, Only: c.Drill.Only, Parallel: c.Drill.Parallel,
 		Done: func(r drill.Result) { sayResult(env, r) },
 	})

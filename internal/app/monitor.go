@@ -67,9 +67,12 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 	if c.DataDir != "" {
 		dir = filepath.Join(c.DataDir, monitorDir)
 	}
-	files, err := ruleFiles(c)
-	if err != nil {
-		return nil, err
+	var files []prom.RuleFile // a Prometheus elsewhere has its own
+	if m.PrometheusURL == nil {
+		var err error
+		if files, err = ruleFiles(c); err != nil {
+			return nil, err
+		}
 	}
 	return monitor.New(monitor.Options{
 		Dir: dir, ListenHost: m.ListenHost, Port: m.Port, AlertmanagerPort: m.AlertmanagerPort, NextFree: nextFree,

@@ -178,6 +178,20 @@ func TestServersElsewhere(t *testing.T) {
 	}
 }
 
+// A Prometheus elsewhere has its own rules: the embedded Alertmanager starts without any.
+func TestOnlyPrometheusElsewhere(t *testing.T) {
+	t.Parallel()
+	p := start(t, config.Up, app.Up, "--feed=synthetic", "--monitor", "--prometheus-url=http://127.0.0.1:1")
+	at, alertmanager := monitorURLs(t, p)
+	if code, body := get(t, alertmanager+"/-/ready"); at != "http://127.0.0.1:1" || code != 200 {
+		t.Errorf("up: Prometheus at %s, %s answers %d: %s", at, alertmanager, code, body)
+	}
+	service := start(t, config.Monitor, app.Monitor, "--for=1s", "--prometheus-url=http://127.0.0.1:1")
+	if err := service.wait(30 * time.Second); err != nil || !strings.Contains(service.log.String(), "monitor started") {
+		t.Errorf("monitor ended with %v", err)
+	}
+}
+
 // A service that is told to stop has not failed, and nothing it was told in confidence is shown.
 func TestMonitorAsAService(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"quantumharvest/internal/config"
 	"quantumharvest/internal/golden"
+	"quantumharvest/internal/monitor"
 	"quantumharvest/internal/monitor/prom"
 	"quantumharvest/internal/proof"
 	"quantumharvest/internal/rules"
@@ -80,7 +82,8 @@ func proofOptions(env Env) (proof.Options, error) {
 		return proof.Options{}, err
 	}
 	o := proof.Options{
-		Redis: c.Redis.String(), Keys: c.Keys.Harvest, Symbols: c.Symbols,
+		Redis: c.Redis.String(), Symbols: c.Symbols,
+		RedisCommand: c.Redis.Command(), Amtool: amtool(c.Monitor.TokenFile), Keys: storeKeys(c),
 		Prometheus: address(c.Monitor.PrometheusURL, defaultPrometheus), Alertmanager: address(c.Monitor.AlertmanagerURL, defaultAlertmanager),
 		Rules: wanted, Normalize: prom.Canonical, Verify: verifyVectors,
 		Window: c.Proof.Window, Samples: c.Proof.Samples, Stale: 30 * time.Second, Skew: c.ClockSkew, AlertWithin: alertWithin, Beat: c.Heartbeat,
@@ -99,6 +102,20 @@ func proofOptions(env Env) (proof.Options, error) {
 		o.Token = strings.TrimSpace(string(raw))
 	}
 	return o, nil
+}
+
+// amtool is how it is called by hand. The monitor leaves a file for it beside a token of its own; beside any other token one is
+// made first.
+func amtool(tokenFile string) string {
+	if tokenFile == "" {
+		return "amtool"
+	}
+	file, first := filepath.Join(filepath.Dir(tokenFile), monitor.ClientName), ""
+	if _, err := os.Stat(file); err != nil {
+		file = monitor.ClientName
+		first = "printf 'authorization: {credentials_file: \"%s\"}\\n' " + config.ShellWord(tokenFile) + " > " + file + " && "
+	}
+	return first + "amtool --http.config.file=" + config.ShellWord(file)
 }
 
 // verifyVectors puts the golden vectors that this binary carries through its kernel.

@@ -53,7 +53,7 @@ func (l *loader) contradict(text string, envs ...string) {
 	names := make([]string, len(envs))
 	for i, env := range envs {
 		for _, s := range Settings() {
-			if key(s) != env {
+			if key(s) != env || !s.For(l.role) {
 				continue
 			}
 			names[i] = s.Name()
@@ -79,7 +79,7 @@ func or(text, otherwise string) string {
 
 func (l *loader) refuseEnv(env, text string) {
 	for _, s := range Settings() {
-		if s.Env == env {
+		if s.Env == env && s.For(l.role) {
 			l.refuse(s, text)
 		}
 	}

@@ -263,7 +263,6 @@ func TestRefusals(t *testing.T) {
 		{"seed", "HARVEST_SEED=-1", "whole number from 0"},
 		{"duration", "HARVEST_FOR=30", "a number with its unit"},
 		{"negative duration", "HARVEST_FOR=-1s", "negative"},
-		{"data", "HARVEST_DATA=" + empty, "is not a folder"},
 		{"boolean", "ENABLE_STREAM=maybe", "write true or false"},
 		{"stream name", "STREAM_NAME=a b", "has a blank"},
 		{"prefix pattern", "KEY_PREFIX=quantum*", "plain prefix"},

@@ -57,11 +57,7 @@ func (n Notifications) Any() bool {
 		n.WebhookURL.Reveal() != "" || n.WebhookURLFile != "" || n.WatchdogURL.Reveal() != "" || n.WatchdogURLFile != ""
 }
 
-var (
-	monitoring = []Role{Up, Monitor}
-	// asked are the roles that know where Prometheus and Alertmanager are.
-	asked = []Role{Up, Monitor, Proof}
-)
+var monitoring = []Role{Up, Monitor}
 
 func monitorSettings() []Setting {
 	m := func(d *draft) *Monitoring { return &d.Monitor }
@@ -96,19 +92,19 @@ func monitorSettings() []Setting {
 			set:         hostNames(func(d *draft) *[]string { return &m(d).AllowedHosts }),
 		},
 		{
-			Env: "MONITOR_TOKEN_FILE", Flag: "monitor-token-file", Arg: "FILE", Roles: asked,
+			Env: "MONITOR_TOKEN_FILE", Flag: "monitor-token-file", Arg: "FILE", Roles: monitoring,
 			DefaultText: "monitor/token in the data folder",
 			Usage:       "file with the token that silencing and every other change needs; made where it is missing",
 			set:         func(d *draft, text string) (err error) { m(d).TokenFile, err = filepath.Abs(text); return err },
 		},
 		{
-			Env: "PROMETHEUS_URL", Flag: "prometheus-url", Arg: "URL", Secret: true, Roles: asked,
+			Env: "PROMETHEUS_URL", Flag: "prometheus-url", Arg: "URL", Secret: true, Roles: monitoring,
 			DefaultText: "embedded",
 			Usage:       "a Prometheus elsewhere that scrapes and evaluates: none is embedded",
 			set:         serverURL(func(d *draft) **url.URL { return &m(d).PrometheusURL }),
 		},
 		{
-			Env: "ALERTMANAGER_URL", Flag: "alertmanager-url", Arg: "URL", Secret: true, Roles: asked,
+			Env: "ALERTMANAGER_URL", Flag: "alertmanager-url", Arg: "URL", Secret: true, Roles: monitoring,
 			DefaultText: "embedded",
 			Usage:       "an Alertmanager elsewhere that is told of alerts: none is embedded",
 			set:         serverURL(func(d *draft) **url.URL { return &m(d).AlertmanagerURL }),
@@ -311,6 +307,9 @@ func (l *loader) combineMonitor() {
 			l.contradict("the URL is given twice; keep one of the two", pair[0], pair[1])
 		}
 	}
+	l.needs("NOTIFY_SLACK_CHANNEL", "NOTIFY_SLACK_URL_FILE")
+	l.needs("NOTIFY_PAGERDUTY_URL", "NOTIFY_PAGERDUTY_KEY_FILE")
+	l.needs("NOTIFY_TELEGRAM_URL", "NOTIFY_TELEGRAM_TOKEN_FILE")
 	l.together("NOTIFY_TELEGRAM_TOKEN_FILE", "NOTIFY_TELEGRAM_CHAT_ID")
 	l.together("NOTIFY_EMAIL_TO", "NOTIFY_EMAIL_FROM")
 	l.together("NOTIFY_EMAIL_TO", "NOTIFY_SMTP_HOST")
@@ -324,7 +323,7 @@ func (l *loader) combineMonitor() {
 	if m.AlertmanagerConfig != "" && n.Any() {
 		l.note("ALERTMANAGER_CONFIG_FILE", "the NOTIFY_ settings are not used: the configuration says who is told")
 	}
-	if m.AlertmanagerURL != nil && l.role == Up && n.Any() {
+	if m.AlertmanagerURL != nil && !m.PrintConfig && n.Any() {
 		l.note("ALERTMANAGER_URL", "the NOTIFY_ settings are not used: the Alertmanager elsewhere says who is told")
 	}
 	if l.draft.TimeScale != 1 {
@@ -344,4 +343,12 @@ func (l *loader) together(a, b string) {
 		a, b = b, a
 	}
 	l.problems = append(l.problems, Problem{Setting: a, Origin: l.values[a].origin, Text: "is of no use without " + b + "; set both or neither"})
+}
+
+// needs reports that a setting is of no use without another one.
+func (l *loader) needs(a, b string) {
+	if !l.isSet(a) || l.isSet(b) || l.failed[a] || l.failed[b] {
+		return
+	}
+	l.problems = append(l.problems, Problem{Setting: a, Origin: l.values[a].origin, Text: "is of no use without " + b + "; set that one, too, or leave this one out"})
 }

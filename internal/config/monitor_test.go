@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -84,10 +85,14 @@ func TestMonitorProblems(t *testing.T) {
 		{Up, []string{"ALERT_HEARTBEAT_LOST_SEC=26", "MONITOR_TIME_SCALE=5", "HEARTBEAT_INTERVAL_SEC=2"}, "a living publisher can look 30s old"},
 		{Monitor, []string{"MONITOR_RETENTION=5m"}, "from 2h to 3650d"},
 		{Monitor, []string{"MONITOR_RULE_FILES=/does/not/exist"}, "cannot be read"},
+		{Monitor, []string{"HARVEST_DATA=" + empty}, "is not a folder"},
 		{Monitor, []string{"NOTIFY_SLACK_URL_FILE=" + secret}, "does not hold a URL"},
 		{Monitor, []string{"NOTIFY_PAGERDUTY_KEY_FILE=" + empty}, "the file is empty"},
 		{Monitor, []string{"NOTIFY_PAGERDUTY_KEY_FILE=" + lines}, "more than one line"},
 		{Monitor, []string{"NOTIFY_TELEGRAM_TOKEN_FILE=" + secret}, "no use without NOTIFY_TELEGRAM_CHAT_ID"},
+		{Monitor, []string{"NOTIFY_SLACK_CHANNEL=#desk"}, "no use without NOTIFY_SLACK_URL_FILE"},
+		{Up, []string{"NOTIFY_PAGERDUTY_URL=https://events.eu.example.com"}, "no use without NOTIFY_PAGERDUTY_KEY_FILE"},
+		{Monitor, []string{"NOTIFY_TELEGRAM_URL=http://bot"}, "no use without NOTIFY_TELEGRAM_TOKEN_FILE"},
 		{Monitor, []string{"NOTIFY_TELEGRAM_CHAT_ID=desk"}, "not the number of a chat"},
 		{Monitor, []string{"NOTIFY_EMAIL_TO=a@b.c", "NOTIFY_EMAIL_FROM=d@e.f"}, "no use without NOTIFY_SMTP_HOST"},
 		{Monitor, []string{"NOTIFY_EMAIL_TO=nobody"}, "not a mail address"},
@@ -112,6 +117,7 @@ func TestMonitorNotes(t *testing.T) {
 		env  []string
 		want string
 	}{
+		{[]string{"ALERTMANAGER_URL=http://a", "NOTIFY_WEBHOOK_URL=http://x"}, "the Alertmanager elsewhere says who is told"},
 		{[]string{"MONITOR_LISTEN_HOST=0.0.0.0"}, "open to everyone who reaches 0.0.0.0"},
 		{[]string{"MONITOR_TIME_SCALE=5"}, "for drills"},
 		{[]string{"ALERTMANAGER_CONFIG_FILE=" + conf, "NOTIFY_WEBHOOK_URL=http://x"}, "NOTIFY_ settings are not used"},
@@ -128,5 +134,41 @@ func TestMonitorNotes(t *testing.T) {
 		if (c.want == "") != (said == "") || !strings.Contains(said, c.want) {
 			t.Errorf("%v: notes %q, want %q", c.env, said, c.want)
 		}
+	}
+}
+
+// What is printed is for the Alertmanager elsewhere: the settings of who is told are used.
+func TestPrintingUsesTheReceivers(t *testing.T) {
+	_, notes, err := load(t, Monitor, []string{"--print-alertmanager-config"}, "ALERTMANAGER_URL=http://a", "NOTIFY_WEBHOOK_URL=http://x")
+	if err != nil || len(notes) > 0 {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+}
+
+// A publisher keeps nothing on the disk. What a file says of it for others is accepted.
+func TestAPublisherKeepsNoData(t *testing.T) {
+	if strings.Contains(Help(Publish), "--data") || !strings.Contains(Help(Monitor), "--data") {
+		t.Error("who reads --data")
+	}
+	file := write(t, "desk.env", "HARVEST_DATA=/var/lib/harvest\n")
+	if c := mustLoad(t, Publish, []string{"--env-file", file}, "HARVEST_DATA=/elsewhere"); c.DataDir != "" {
+		t.Errorf("it has %q", c.DataDir)
+	}
+}
+
+// A proof reads a token and makes none, and has no data folder to look for one.
+func TestTheTokenOfAProof(t *testing.T) {
+	for role, made := range map[Role]bool{Proof: false, Up: true, Monitor: true} {
+		help := strings.Join(strings.Fields(Help(role)), " ")
+		if got := strings.Contains(help, "made where it is missing"); got != made {
+			t.Errorf("help of %s says that a token is made: %v", role, got)
+		}
+		if got := strings.Contains(help, "default embedded"); got != made {
+			t.Errorf("help of %s says that something is embedded: %v", role, got)
+		}
+	}
+	c := mustLoad(t, Proof, []string{"--monitor-token-file", "data/token"}, "PROMETHEUS_URL=http://p:1/")
+	if !filepath.IsAbs(c.Monitor.TokenFile) || c.Monitor.PrometheusURL.String() != "http://p:1" {
+		t.Errorf("got %+v", c.Monitor)
 	}
 }

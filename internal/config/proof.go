@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"net/url"
+	"path/filepath"
+	"time"
+)
 
 // ProofSettings say how long a proof looks, and what it is held against.
 type ProofSettings struct {
@@ -12,6 +16,25 @@ type ProofSettings struct {
 
 func proofSettings() []Setting {
 	rows := []Setting{
+		// A proof asks what is there already, and makes nothing: these have another meaning for the roles that run a monitor.
+		{
+			Env: "PROMETHEUS_URL", Flag: "prometheus-url", Arg: "URL", Secret: true, Roles: []Role{Proof},
+			DefaultText: "http://127.0.0.1:9091",
+			Usage:       "the Prometheus that is asked",
+			set:         serverURL(func(d *draft) **url.URL { return &d.Monitor.PrometheusURL }),
+		},
+		{
+			Env: "ALERTMANAGER_URL", Flag: "alertmanager-url", Arg: "URL", Secret: true, Roles: []Role{Proof},
+			DefaultText: "http://127.0.0.1:9093",
+			Usage:       "the Alertmanager that is asked and takes the test alert",
+			set:         serverURL(func(d *draft) **url.URL { return &d.Monitor.AlertmanagerURL }),
+		},
+		{
+			Env: "MONITOR_TOKEN_FILE", Flag: "monitor-token-file", Arg: "FILE", Roles: []Role{Proof},
+			DefaultText: "none is sent",
+			Usage:       "file with the token that an embedded Alertmanager wants for the test alert: monitor/token in its data folder; up prints where it is",
+			set:         func(d *draft, text string) (err error) { d.Monitor.TokenFile, err = filepath.Abs(text); return err },
+		},
 		{
 			Flag: "window-sec", Arg: "SECONDS", Default: "45", Roles: []Role{Proof},
 			Usage: "for how long is looked; longer than the scrape interval, by several times",

@@ -3,7 +3,9 @@ package config
 import (
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -47,6 +49,50 @@ func (r Redis) String() string {
 		u.User = url.User(r.Username)
 	}
 	return u.String()
+}
+
+// Command is redis-cli for this Redis, as one would type it into a shell. A password is never part of it: redis-cli takes it
+// from REDISCLI_AUTH.
+func (r Redis) Command() string {
+	words := []string{"redis-cli"}
+	at := func(addr string) string {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			host, port = addr, "6379"
+		}
+		return "-h " + ShellWord(host) + " -p " + port
+	}
+	switch {
+	case len(r.Sentinels) > 0:
+		words = append(words, "$(redis-cli "+at(r.Sentinels[0])+" SENTINEL get-master-addr-by-name "+ShellWord(r.Master)+" | sed '1s/^/-h /; 2s/^/-p /')")
+	case len(r.Cluster) > 0:
+		words = append(words, "-c", at(r.Cluster[0]))
+	case r.Network == "unix":
+		words = append(words, "-s", ShellWord(r.Addr))
+	default:
+		words = append(words, at(r.Addr))
+	}
+	if r.DB != 0 {
+		words = append(words, "-n", strconv.Itoa(r.DB))
+	}
+	if r.TLS != nil {
+		words = append(words, "--tls")
+	}
+	if r.Username != "" {
+		words = append(words, "--user", ShellWord(r.Username))
+	}
+	return strings.Join(words, " ")
+}
+
+// plainWord is what a shell takes as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
+
+// ShellWord writes a text so that a shell takes it as one word.
+func ShellWord(text string) string {
+	if plainWord.MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // LogValue is String, so that neither a password nor the TLS configuration is taken apart by a logger.

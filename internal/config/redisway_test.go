@@ -164,3 +164,21 @@ func TestBadURLOfSeveralServers(t *testing.T) {
 		}
 	}
 }
+
+func TestTheRedisCommand(t *testing.T) {
+	for _, c := range []struct{ url, want string }{
+		{"redis://127.0.0.1:6379/0", "redis-cli -h 127.0.0.1 -p 6379"},
+		{"rediss://desk:sesame@redis.example.com:7000/3", "redis-cli -h redis.example.com -p 7000 -n 3 --tls --user desk"},
+		{"redis://:sesame@[::1]:6379/0", "redis-cli -h ::1 -p 6379"},
+		{"unix:///run/redis desk/redis.sock?db=2", "redis-cli -s '/run/redis desk/redis.sock' -n 2"},
+		{"redis+cluster://a:1,b:2", "redis-cli -c -h a -p 1"},
+		{
+			"redis+sentinel://u:sesame@a,b:7/m/3",
+			"redis-cli $(redis-cli -h a -p 26379 SENTINEL get-master-addr-by-name m | sed '1s/^/-h /; 2s/^/-p /') -n 3 --user u",
+		},
+	} {
+		if got := mustLoad(t, Proof, []string{"--redis", c.url}).Redis.Command(); got != c.want {
+			t.Errorf("%s: %s, want %s", c.url, got, c.want)
+		}
+	}
+}

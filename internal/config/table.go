@@ -321,7 +321,7 @@ func runSettings() []Setting {
 			set:   boolean(func(d *draft) *bool { return &d.Once }),
 		},
 		{
-			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: lasting,
+			Env: "HARVEST_DATA", Flag: "data", Arg: "DIR", Roles: monitoring,
 			DefaultText: "nothing is kept",
 			Usage:       "folder for what must survive a restart of the embedded Redis and of the monitor",
 			set:         directory(func(d *draft) *string { return &d.DataDir }),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,14 +23,20 @@ var legacyNames = strings.Fields(`
 
 func TestTable(t *testing.T) {
 	envs, flags := map[string]bool{}, map[string]bool{}
+	taken := map[string]bool{} // by role: a name may mean something else to another one, in a row of its own
 	shape := regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 	legacy := 0
 	for _, s := range Settings() {
-		if s.Env != "" && (envs[s.Env] || !shape.MatchString(s.Env)) {
-			t.Errorf("%s: twice, or not a name", s.Env)
+		if s.Env != "" && !shape.MatchString(s.Env) {
+			t.Errorf("%s is not a name", s.Env)
 		}
-		if s.Flag != "" && flags[s.Flag] {
-			t.Errorf("--%s: twice", s.Flag)
+		for _, r := range s.Roles {
+			for _, name := range []string{s.Env, "--" + s.Flag} {
+				if taken[string(r)+name] && strings.Trim(name, "-") != "" {
+					t.Errorf("%s has %s twice", r, name)
+				}
+				taken[string(r)+name] = true
+			}
 		}
 		envs[s.Env], flags[s.Flag] = true, true
 		if len(s.Roles) == 0 || s.Group == "" || s.Usage == "" || strings.HasSuffix(s.Usage, ".") {
@@ -67,7 +74,7 @@ func TestFlags(t *testing.T) {
 		Register(flags, role)
 		help := Help(role)
 		for _, s := range Settings() {
-			want := s.For(role) && s.Flag != ""
+			want := slices.ContainsFunc(Settings(), func(other Setting) bool { return other.For(role) && other.Flag == s.Flag && s.Flag != "" })
 			if got := s.Flag != "" && flags.Lookup(s.Flag) != nil; got != want {
 				t.Errorf("%s: flag of %s: %v", role, s.Name(), got)
 			}

@@ -208,6 +208,25 @@ func TestTheProxyIsLateAndNotNarrow(t *testing.T) {
 	}
 }
 
+// A copy gets the environment that it is given, not that of the shell from which the drill was started.
+func TestTheEnvironmentOfACopy(t *testing.T) {
+	t.Setenv("KEY_PREFIX", "mine:")
+	s := &stand{dir: t.TempDir(), parts: Parts{Environ: []string{"PATH=" + os.Getenv("PATH"), "LANG=C"}}}
+	for name, c := range map[string]*child{
+		"given":   newChild(s.dir, "given", "/bin/sh", []string{"sh", "-c", "env"}, s.environ("LOG_LEVEL=INFO")),
+		"nothing": newChild(s.dir, "nothing", "/bin/sh", []string{"sh", "-c", "env"}, (&stand{}).environ("LANG=C")),
+	} {
+		if err := c.start(); err != nil {
+			t.Fatal(err)
+		}
+		<-c.exited
+		text, err := os.ReadFile(c.log)
+		if err != nil || strings.Contains(string(text), "KEY_PREFIX") || !strings.Contains(string(text), "LANG=C") {
+			t.Errorf("%s: %v:\n%s", name, err, text)
+		}
+	}
+}
+
 func TestAChildThatEndsByItselfIsTold(t *testing.T) {
 	dir := t.TempDir()
 	c := newChild(dir, "short", "/bin/sh", []string{"sh", "-c", "echo panic: boom; exit 3"}, nil)

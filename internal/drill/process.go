@@ -27,7 +27,7 @@ type child struct {
 	name string
 	path string
 	args []string
-	env  []string
+	env  []string // all of it; nil: that of this process
 	log  string
 
 	mu      sync.Mutex
@@ -51,7 +51,7 @@ func (c *child) start() error {
 	}
 	defer out.Close()
 	cmd := exec.Command(c.path)
-	cmd.Args, cmd.Env = append([]string{filepath.Base(c.args[0])}, c.args[1:]...), append(os.Environ(), c.env...)
+	cmd.Args, cmd.Env = append([]string{filepath.Base(c.args[0])}, c.args[1:]...), c.env
 	cmd.Stdout, cmd.Stderr = out, out
 	ownGroup(cmd)
 	if err := cmd.Start(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ import (
 type Parts struct {
 	// Harvest is the program under test, and the name it is called by.
 	Harvest, HarvestName string
+	// Environ is the environment that every process of a copy gets, without settings of the program.
+	Environ []string
 	// Rules makes the rule file, Alertmanager the configuration that posts to the two addresses, at a time scale.
 	Rules        func(rules.Thresholds) ([]byte, error)
 	Alertmanager func(alerts, watchdog string, scale int) []byte
@@ -97,7 +100,7 @@ func (s *stand) open(ctx context.Context, redisLast bool) error {
 	}
 	s.client = &http.Client{Timeout: 5 * time.Second}
 	s.redisAddr = loopback(s.ports.redis)
-	s.redis = newChild(s.dir, "redis", s.tools.redis, s.redisArgs(false), nil)
+	s.redis = newChild(s.dir, "redis", s.tools.redis, s.redisArgs(false), s.environ())
 	var err error
 	if s.proxy, err = newProxy(s.redisAddr); err != nil {
 		return fmt.Errorf("proxy: %w", err)
@@ -151,7 +154,12 @@ func (s *stand) harvest(name string, env []string, args ...string) *child {
 	args = append([]string{s.parts.HarvestName}, append(args, "--redis", "redis://"+s.proxy.addr()+"/0")...)
 	env = append(
 		[]string{"LOG_LEVEL=INFO", "POLL_INTERVAL_SEC=" + seconds(s.scaled(5*time.Second))}, env...)
-	return newChild(s.dir, name, s.parts.Harvest, args, env)
+	return newChild(s.dir, name, s.parts.Harvest, args, s.environ(env...))
+}
+
+// environ is what a process of the copy gets; never nil, which would be that of this process.
+func (s *stand) environ(settings ...string) []string {
+	return slices.Concat([]string{}, s.parts.Environ, settings)
 }
 
 func (s *stand) publisher(name string, port int, env ...string) *child {
@@ -221,12 +229,12 @@ func (s *stand) startMonitor(ctx context.Context) error {
 	s.alertmanager = newChild(s.dir, "alertmanager", s.tools.alertmanager, []string{
 		"alertmanager", "--config.file=" + filepath.Join(s.dir, "alertmanager.yml"), "--storage.path=" + filepath.Join(s.dir, "alertmanager"),
 		"--web.listen-address=" + loopback(s.ports.alertmanager), "--cluster.listen-address=", "--log.level=warn",
-	}, nil)
+	}, s.environ())
 	s.prometheus = newChild(s.dir, "prometheus", s.tools.prometheus, []string{
 		"prometheus", "--config.file=" + filepath.Join(s.dir, "prometheus.yml"), "--storage.tsdb.path=" + filepath.Join(s.dir, "tsdb"),
 		"--web.listen-address=" + loopback(s.ports.prometheus), "--storage.tsdb.retention.time=6h", "--log.level=warn",
 		"--rules.alert.resend-delay=" + duration(t.ResendDelay), "--rules.alert.for-grace-period=" + duration(t.Interval),
-	}, nil)
+	}, s.environ())
 	if err := s.alertmanager.start(); err != nil {
 		return err
 	}

@@ -119,14 +119,16 @@ func New(o Options) (_ *Monitor, err error) {
 }
 
 func (m *Monitor) openToken() (err error) {
-	m.tokenFile = m.opts.TokenFile
-	if m.tokenFile == "" {
+	if m.tokenFile = m.opts.TokenFile; m.tokenFile != "" {
+		m.token, err = readToken(m.tokenFile)
+	} else {
 		m.tokenFile = m.folder.Path(tokenName)
+		m.token, err = ownToken(m.folder)
 	}
-	if m.token, err = readToken(m.tokenFile); err != nil {
+	if err != nil {
 		return err
 	}
-	return writeClientFile(m.folder.Path(clientName), m.tokenFile)
+	return writeClientFile(m.folder.Path(ClientName), m.tokenFile)
 }
 
 func (m *Monitor) registerOwn() {
@@ -232,7 +234,7 @@ func address(srv *listen.Server) string {
 func (m *Monitor) TokenFile() string { return m.tokenFile }
 
 // ClientFile is what amtool takes as --http.config.file.
-func (m *Monitor) ClientFile() string { return m.folder.Path(clientName) }
+func (m *Monitor) ClientFile() string { return m.folder.Path(ClientName) }
 
 // Run works until ctx ends or a part fails, then stops in order: first nobody asks any more, then nothing is scraped
 // and evaluated, then nobody is told.

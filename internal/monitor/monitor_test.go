@@ -490,17 +490,3 @@ func TestWhatStopsAStart(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestTheTokenIsMadeOnceAndForNobodyElse(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "token")
-	first, err := readToken(path)
-	if err != nil || len(first) != 2*tokenBytes {
-		t.Fatalf("token %q: %v", first, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	if again, err := readToken(path); err != nil || again != first {
-		t.Errorf("then %q: %v", again, err)
-	}
-}

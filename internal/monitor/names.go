@@ -17,7 +17,7 @@ type Desc struct {
 var descDamaged = Desc{
 	Name:   "quantum_harvest_monitor_damaged_total",
 	Type:   "counter",
-	Help:   "Parts of the monitor's data that could not be read and were set aside since the start: tsdb, tsdb-block, silences, nflog, alerts.json.",
+	Help:   "Parts of the monitor's data that could not be read and were set aside since the start: tsdb, tsdb-block, silences, nflog, alerts.json, token.",
 	Labels: []string{"part"},
 }
 
@@ -26,7 +26,7 @@ var descDamaged = Desc{
 var Metrics = []Desc{descDamaged}
 
 // parts are the values of the label "part".
-var parts = []string{"tsdb", "tsdb-block", "silences", "nflog", "alerts.json"}
+var parts = []string{"tsdb", "tsdb-block", "silences", "nflog", "alerts.json", tokenName}
 
 // damage shows what was set aside.
 type damage struct {

@@ -10,15 +10,21 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"quantumharvest/internal/monitor/folder"
 )
 
 const (
-	tokenName  = "token"
-	clientName = "amtool.yml"
+	tokenName = "token"
+	// ClientName is the file beside the token of our own folder that amtool takes as --http.config.file.
+	ClientName = "amtool.yml"
 	tokenBytes = 32
 	// minTokenLen keeps a token of the operator's own from being guessed.
 	minTokenLen = 16
 )
+
+// errNoToken says that a file holds no token.
+var errNoToken = fmt.Errorf("it must hold one token of at least %d characters and nothing else", minTokenLen)
 
 // readToken reads the token that writes need, and makes it where the file is not there yet: readable by this user only.
 func readToken(path string) (string, error) {
@@ -30,9 +36,8 @@ func readToken(path string) (string, error) {
 		return "", fmt.Errorf("monitor: token file: %w", err)
 	}
 	token := strings.TrimSpace(string(text))
-	if len(token) < minTokenLen || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("monitor: token file %s: it must hold one token of at least %d characters and nothing else; "+
-			"remove the file and a new one is made", path, minTokenLen)
+	if len(token) < minTokenLen || strings.ContainsAny(token, " \t\r\n\x00") {
+		return "", fmt.Errorf("monitor: token file %s: %w; remove the file and a new one is made", path, errNoToken)
 	}
 	if info, err := os.Stat(path); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("monitor: token file %s can be read by others (mode %#o): chmod 600 %s", path, info.Mode().Perm(), path)
@@ -40,17 +45,25 @@ func readToken(path string) (string, error) {
 	return token, nil
 }
 
+// ownToken reads the token of our own folder. One that is damaged is no reason to stop a desk: it is set aside like any other
+// part, and a new one is made.
+func ownToken(f *folder.Folder) (string, error) {
+	token, err := readToken(f.Path(tokenName))
+	if !errors.Is(err, errNoToken) {
+		return token, err
+	}
+	if err := f.SetAside(tokenName, err); err != nil {
+		return "", err
+	}
+	return makeToken(f.Path(tokenName))
+}
+
 func makeToken(path string) (string, error) {
 	b := make([]byte, tokenBytes)
 	_, _ = rand.Read(b) // never fails
 	token := hex.EncodeToString(b)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := folder.Replace(path, []byte(token+"\n")); err != nil {
 		return "", fmt.Errorf("monitor: make the token file: %w", err)
-	}
-	_, err = f.WriteString(token + "\n")
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("monitor: write the token file: %w", err)
 	}
 	return token, nil
 }
@@ -62,7 +75,7 @@ func writeClientFile(path, tokenPath string) error {
 		return fmt.Errorf("monitor: token file: %w", err)
 	}
 	text := "# For amtool --http.config.file\nauthorization:\n  credentials_file: " + fmt.Sprintf("%q", abs) + "\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := folder.Replace(path, []byte(text)); err != nil {
 		return fmt.Errorf("monitor: write %s: %w", path, err)
 	}
 	return nil

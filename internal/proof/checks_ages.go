@@ -39,12 +39,19 @@ func (s *sights) entriesOf(sym position.Symbol) []store.Entry {
 	return list
 }
 
-// symbols are those that must have a proposal: named by Redis at the last reading, or asked for.
+// symbols are those that must have a proposal: named by Redis at the last reading, and those asked for that have one. The list
+// of a publisher is a filter: a symbol on it without a position has none, and should have none.
 func (s *sights) symbols(o Options) []position.Symbol {
 	if len(s.readings) == 0 {
 		return nil
 	}
-	all := slices.Concat(s.readings[len(s.readings)-1].c.Expected, o.Symbols)
+	last := s.readings[len(s.readings)-1].c
+	all := slices.Clone(last.Expected)
+	for _, e := range last.Entries {
+		if e.Found && slices.Contains(o.Symbols, e.Symbol) {
+			all = append(all, e.Symbol)
+		}
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -65,10 +72,19 @@ func (c *Check) blind(o Options, s *sights) bool {
 	return false
 }
 
+// byHand is a command that reads fields of a proposal that is there, where there is one.
+func (s *sights) byHand(o Options, command, fields string) string {
+	sym := position.Symbol("BTCUSDT")
+	if all := s.symbols(o); len(all) > 0 {
+		sym = all[0]
+	}
+	return o.RedisCommand + " " + command + " " + o.Keys.Proposal(sym) + " " + fields
+}
+
 func heartbeat(_ context.Context, o Options, s *sights) Check {
 	c := Check{
 		Name: "heartbeat moves", Claim: "every expected proposal has the field last_update_epoch, and it moves",
-		ByHand: []string{"redis-cli HGET " + o.Keys + "BTCUSDT last_update_epoch    # twice, two seconds apart"},
+		ByHand: []string{s.byHand(o, "HGET", "last_update_epoch") + "    # twice, two seconds apart"},
 	}
 	if c.blind(o, s) {
 		return c
@@ -163,7 +179,7 @@ func staleness(_ context.Context, o Options, s *sights) Check {
 func clocksApart(_ context.Context, o Options, s *sights) Check {
 	c := Check{
 		Name: "three clocks", Claim: "heartbeat, content and inputs are three clocks: content moves with a revision and with nothing else, and a heartbeat moves without content",
-		ByHand: []string{"redis-cli HMGET " + o.Keys + "BTCUSDT last_update_epoch computed_at_utc market_epoch position_epoch revision"},
+		ByHand: []string{s.byHand(o, "HMGET", "last_update_epoch computed_at_utc market_epoch position_epoch revision")},
 	}
 	if c.blind(o, s) {
 		return c
@@ -213,7 +229,7 @@ func clocksApart(_ context.Context, o Options, s *sights) Check {
 func coverage(_ context.Context, o Options, s *sights) Check {
 	c := Check{
 		Name: "coverage", Claim: "expected symbols, proposals and open positions counted at their source are as many",
-		ByHand: []string{"redis-cli SCARD quantum:harvest:expected", "curl -s " + o.Exporter + "/metrics | grep -E 'open_positions|quantum_harvest_symbols'"},
+		ByHand: []string{o.RedisCommand + " SCARD " + o.Keys.Expected(), "curl -s " + o.Exporter + "/metrics | grep -E 'open_positions|quantum_harvest_symbols'"},
 	}
 	if c.blind(o, s) {
 		return c

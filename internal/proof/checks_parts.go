@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"quantumharvest/internal/rules"
 	"quantumharvest/internal/store"
 )
 
@@ -86,96 +84,6 @@ func health(ctx context.Context, o Options, _ *sights) Check {
 	return c
 }
 
-// alertArrives sends a test alert the way that every alert goes, and waits until it was handed to its receivers.
-func alertArrives(ctx context.Context, o Options, _ *sights) Check {
-	c := Check{
-		Name: "test alert", Claim: "an alert that is given to Alertmanager reaches the receivers",
-		ByHand: []string{"amtool --alertmanager.url=" + o.Alertmanager + " alert add " + rules.ProofTest + " severity=info", "curl -s " + o.Alertmanager + "/metrics | grep alertmanager_notifications"},
-	}
-	before, err := readPage(ctx, o, o.Alertmanager+"/metrics")
-	if err != nil {
-		c.fail("Alertmanager cannot be read: %v", err)
-		return c
-	}
-	begin := time.Now()
-	id := fmt.Sprintf("%d", begin.UnixMilli())
-	if err := post(ctx, o, id, time.Now().Add(time.Minute)); err != nil {
-		c.fail("the test alert was not taken: %v", err)
-		return c
-	}
-	defer func() { _ = post(context.WithoutCancel(ctx), o, id, time.Now()) }()
-	var receivers []string
-	for {
-		after, err := readPage(ctx, o, o.Alertmanager+"/metrics")
-		if err == nil {
-			receivers, err = receiversOf(ctx, o, id)
-		}
-		if err != nil {
-			c.fail("%v", err)
-			return c
-		}
-		sent := after.total("alertmanager_notifications_total") - before.total("alertmanager_notifications_total")
-		failed := after.total("alertmanager_notifications_failed_total") - before.total("alertmanager_notifications_failed_total")
-		took := time.Since(begin)
-		switch {
-		case failed > 0:
-			c.fail("%.0f notifications failed: the log of Alertmanager says why", failed)
-			return c
-		case sent > 0 && len(receivers) > 0:
-			c.saw("handed to %s after %.1f s", strings.Join(receivers, ", "), took.Seconds())
-			c.figure("seconds", took.Seconds())
-			return c
-		case took > o.AlertWithin:
-			c.fail("nothing was sent within %s: is a receiver configured, is it silenced?", o.AlertWithin)
-			return c
-		}
-		select {
-		case <-ctx.Done():
-			return c
-		case <-time.After(250 * time.Millisecond):
-		}
-	}
-}
-
-// post sends the test alert, or ends it. It says itself that nothing is wrong, and pages nobody: its severity is info.
-func post(ctx context.Context, o Options, id string, until time.Time) error {
-	body, err := json.Marshal([]map[string]any{{
-		"labels":      map[string]string{"alertname": rules.ProofTest, "severity": "info", "subsystem": "harvest", "proof": id},
-		"annotations": map[string]string{"summary": "A proof pack tries whether alerts arrive", "description": "Nothing is wrong. harvest proof sent this."},
-		"endsAt":      until.UTC().Format(time.RFC3339Nano),
-	}})
-	if err != nil {
-		return err
-	}
-	text, status, err := fetch(ctx, o, http.MethodPost, o.Alertmanager+"/api/v2/alerts", strings.NewReader(string(body)))
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("answer %d of Alertmanager: %s", status, strings.TrimSpace(string(text)))
-	}
-	return err
-}
-
-func receiversOf(ctx context.Context, o Options, id string) ([]string, error) {
-	text, err := get(ctx, o, o.Alertmanager+"/api/v2/alerts?filter=proof%3D%22"+id+"%22")
-	if err != nil {
-		return nil, err
-	}
-	var alerts []struct {
-		Receivers []struct {
-			Name string `json:"name"`
-		} `json:"receivers"`
-	}
-	if err := json.Unmarshal(text, &alerts); err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, a := range alerts {
-		for _, r := range a.Receivers {
-			names = append(names, r.Name)
-		}
-	}
-	return names, nil
-}
-
 func vectors(_ context.Context, o Options, _ *sights) Check {
 	c := Check{
 		Name: "golden vectors", Claim: "this binary computes what the reference implementation computes",
@@ -201,7 +109,7 @@ func vectors(_ context.Context, o Options, _ *sights) Check {
 func oneHolder(_ context.Context, o Options, s *sights) Check {
 	c := Check{
 		Name: "one lease holder", Claim: "every shard has one living holder, which wrote its proposals, and it stays the same",
-		ByHand: []string{"redis-cli HGETALL quantum:harvest:lease", "redis-cli HMGET " + o.Keys + "BTCUSDT publisher fence"},
+		ByHand: []string{o.RedisCommand + " HGETALL " + o.Keys.Lease(), s.byHand(o, "HMGET", "publisher fence")},
 	}
 	if c.blind(o, s) {
 		return c
@@ -238,7 +146,7 @@ func oneHolder(_ context.Context, o Options, s *sights) Check {
 func clockOffsets(ctx context.Context, o Options, s *sights) Check {
 	c := Check{
 		Name: "clocks agree", Claim: fmt.Sprintf("the clocks of Redis, Prometheus, the publisher and this host differ by no more than %s", o.Skew),
-		ByHand: []string{"redis-cli TIME; date +%s", "curl -s '" + o.Prometheus + "/api/v1/query?query=time()'; date +%s"},
+		ByHand: []string{o.RedisCommand + " TIME; date +%s", "curl -s '" + o.Prometheus + "/api/v1/query?query=time()'; date +%s"},
 	}
 	if c.blind(o, s) {
 		return c

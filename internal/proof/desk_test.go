@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,11 +34,9 @@ type fakeDesk struct {
 	answers  map[string]int // status by path, where it is not 200
 	stale    float64        // seconds on top of the true age
 	clock    time.Duration  // of Prometheus, off by
-	sent     float64
-	failed   float64
-	refuse   bool // test alerts
-	swallow  bool
 	lookups  int
+
+	alertmanager fakeAlertmanager
 
 	server *httptest.Server
 }
@@ -46,7 +45,8 @@ var deskSymbols = []position.Symbol{"BTCUSDT", "ETHUSDT"}
 
 func newDesk(t *testing.T) *fakeDesk {
 	d := &fakeDesk{
-		t: t, begin: time.Now(), answers: map[string]int{}, up: map[string]float64{"quantum-harvest-exporter": 1, "quantum-harvest-publisher": 1},
+		alertmanager: newAlertmanager(),
+		t:            t, begin: time.Now(), answers: map[string]int{}, up: map[string]float64{"quantum-harvest-exporter": 1, "quantum-harvest-publisher": 1},
 		alerts: []map[string]any{
 			{"labels": map[string]string{"alertname": "Watchdog"}, "state": "firing"},
 			{"labels": map[string]string{"alertname": "QuantumHarvestKillScoreHigh", "symbol": "BTCUSDT"}, "state": "firing"},
@@ -63,7 +63,7 @@ func newDesk(t *testing.T) *fakeDesk {
 	return d
 }
 
-func (d *fakeDesk) Collect(context.Context, []position.Symbol) (store.Collection, error) {
+func (d *fakeDesk) Collect(_ context.Context, extra []position.Symbol) (store.Collection, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lookups++
@@ -83,6 +83,11 @@ func (d *fakeDesk) Collect(context.Context, []position.Symbol) (store.Collection
 			d.proposal(sym, &p)
 		}
 		c.Entries = append(c.Entries, store.Entry{Symbol: sym, Found: p.Revision > 0, Proposal: p})
+	}
+	for _, sym := range extra {
+		if !slices.Contains(deskSymbols, sym) {
+			c.Entries = append(c.Entries, store.Entry{Symbol: sym})
+		}
 	}
 	if d.reading != nil {
 		d.reading(&c)
@@ -111,18 +116,8 @@ func (d *fakeDesk) serve(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, text)
 	case path == "/publisher/metrics":
 		fmt.Fprintf(w, "quantum_harvest_publisher_clock_offset_seconds %v\n", 0.01)
-	case path == "/alertmanager/metrics":
-		fmt.Fprintf(w, "alertmanager_notifications_total{integration=\"webhook\"} %v\nalertmanager_notifications_failed_total %v\n", d.sent, d.failed)
-	case path == "/alertmanager/api/v2/alerts" && r.Method == http.MethodPost:
-		if d.refuse || r.Header.Get("Authorization") != "Bearer secret" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		if !d.swallow {
-			d.sent++
-		}
-	case path == "/alertmanager/api/v2/alerts":
-		_ = json.NewEncoder(w).Encode([]any{map[string]any{"receivers": []any{map[string]any{"name": "notice"}}}})
+	case strings.HasPrefix(path, "/alertmanager/"):
+		d.alertmanager.serve(w, r)
 	case path == "/prometheus/api/v1/alerts":
 		reply(map[string]any{"alerts": d.alerts})
 	case path == "/prometheus/api/v1/rules":
@@ -153,7 +148,8 @@ func (d *fakeDesk) serve(w http.ResponseWriter, r *http.Request) {
 func (d *fakeDesk) options() proof.Options {
 	at := d.server.URL
 	return proof.Options{
-		Reader: d, Redis: "redis://test", Keys: "quantum:harvest:proposal:",
+		Reader: d, Redis: "redis://test",
+		RedisCommand: "redis-cli -h desk -p 7000", Amtool: "amtool --http.config.file=amtool.yml", Keys: store.NewKeys(store.KeysOptions{Prefix: "desk:"}),
 		Exporter: at + "/exporter", Publishers: []string{at + "/publisher"}, Prometheus: at + "/prometheus", Alertmanager: at + "/alertmanager", Token: "secret",
 		Rules: []proof.Rule{
 			{Group: "quantum_harvest_alerts", Name: "QuantumHarvestStoreDown", Expr: "up==0", For: 10 * time.Second, Labels: map[string]string{"severity": "critical"}},
@@ -161,7 +157,7 @@ func (d *fakeDesk) options() proof.Options {
 		},
 		Normalize: func(s string) (string, error) { return strings.ReplaceAll(s, " ", ""), nil },
 		Verify:    func() (golden.Verdict, error) { return golden.Verdict{Strict: 943}, nil },
-		Window:    600 * time.Millisecond, Samples: 40, Stale: 30 * time.Second, Skew: 5 * time.Second, AlertWithin: 2 * time.Second, Beat: time.Second,
+		Window:    1500 * time.Millisecond, Samples: 40, Stale: 30 * time.Second, Skew: 5 * time.Second, AlertWithin: 2 * time.Second, Beat: time.Second,
 		Client: d.server.Client(),
 	}
 }

@@ -184,10 +184,13 @@ func hasLabels(m *dto.Metric, pairs []string) bool {
 	return true
 }
 
-// total adds all samples of a family.
-func (p page) total(name string) float64 {
+// total adds the samples of a family with these labels.
+func (p page) total(name string, labels ...string) float64 {
 	sum := 0.0
 	for _, m := range p.families[name].GetMetric() {
+		if !hasLabels(m, labels) {
+			continue
+		}
 		sum += m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
 	}
 	return sum

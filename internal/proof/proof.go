@@ -19,13 +19,16 @@ type Reader interface {
 type Options struct {
 	Reader  Reader
 	Redis   string            // how Redis is called in texts, without a password
-	Keys    string            // prefix of the proposals, for commands to see things by hand
-	Symbols []position.Symbol // expected beside those that Redis names
+	Symbols []position.Symbol // looked for beside those that Redis names: none of them must be there
 
 	Exporter, Prometheus, Alertmanager string   // base addresses, without a slash at the end
 	Publishers                         []string // the same, of every publisher that must run
 	// Token allows a test alert to be posted to Alertmanager; blank: none is needed.
 	Token string
+
+	// What the commands begin with that show the same by hand, as a shell takes it, and the keys in them.
+	RedisCommand, Amtool string
+	Keys                 store.Keys
 
 	Rules     []Rule                       // those that must be loaded
 	Normalize func(string) (string, error) // writes a PromQL expression in its one canonical form

@@ -41,10 +41,38 @@ func TestADeskInOrderPasses(t *testing.T) {
 		t.Errorf("passed %v with %d samples", p.Passed(), len(p.AgesSec))
 	}
 	md := p.Markdown(&p)
-	for _, want := range []string{"12 of 12 checks hold", "## Before and after", "redis-cli HGETALL quantum:harvest:lease", "median"} {
+	for _, want := range []string{
+		"12 of 12 checks hold", "## Before and after", "redis-cli -h desk -p 7000 HGETALL desk:harvest:lease", "median",
+		"redis-cli -h desk -p 7000 HGET desk:harvest:proposal:BTCUSDT last_update_epoch", "redis-cli -h desk -p 7000 SCARD desk:harvest:expected",
+		"redis-cli -h desk -p 7000 TIME", "amtool --http.config.file=amtool.yml --alertmanager.url=",
+	} {
 		if !strings.Contains(md, want) {
 			t.Errorf("the pack does not say %q:\n%s", want, md)
 		}
+	}
+}
+
+// The list of symbols is a filter: one without a position is on it and has no proposal.
+func TestASymbolWithoutAPositionIsNotExpected(t *testing.T) {
+	d := newDesk(t)
+	o := d.options()
+	o.Symbols = []position.Symbol{"BTCUSDT", "SOLUSDT"}
+	if p := run(t, o); !p.Passed() {
+		t.Error(p.Line())
+	}
+}
+
+// An Alertmanager that does not count by receiver is read with care: messages of a dead man's switch come in between.
+func TestAnAlertIsSeenBesideTheDeadMan(t *testing.T) {
+	for name, every := range map[string]time.Duration{"steady": 600 * time.Millisecond, "silent": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t)
+			d.alertmanager.byReceiver, d.alertmanager.deadManEvery = false, every
+			if p := run(t, d.options()); !p.Passed() {
+				t.Error(p.Line())
+			}
+		})
 	}
 }
 
@@ -107,8 +135,23 @@ func TestSabotageIsSeen(t *testing.T) {
 		{7, "a rule waits longer", true, func(d *fakeDesk, _ *proof.Options) { d.rules[0]["duration"] = 3600 }, "waits 1h0m0s"},
 		{7, "a rule has another severity", true, func(d *fakeDesk, _ *proof.Options) { d.rules[0]["labels"] = map[string]string{"severity": "none"} }, "labels"},
 		{7, "a rule cannot be evaluated", true, func(d *fakeDesk, _ *proof.Options) { d.rules[0]["health"], d.rules[0]["lastError"] = "err", "boom" }, "boom"},
-		{8, "the alert is refused", true, func(d *fakeDesk, _ *proof.Options) { d.refuse = true }, "401"},
-		{8, "the alert goes nowhere", true, func(d *fakeDesk, _ *proof.Options) { d.swallow = true }, "nothing was sent"},
+		{8, "the alert is refused", true, func(d *fakeDesk, _ *proof.Options) { d.alertmanager.refuse = true }, "401"},
+		{8, "the alert goes nowhere", true, func(d *fakeDesk, _ *proof.Options) { d.alertmanager.swallow = true }, "nothing was sent within 2s: notice by slack, notice by webhook"},
+		{8, "one of two is not told", true, func(d *fakeDesk, _ *proof.Options) { d.alertmanager.hangs = "slack" }, "nothing was sent within 2s: notice by slack"},
+		{8, "an attempt fails", true, func(d *fakeDesk, _ *proof.Options) { d.alertmanager.fails = "webhook" }, "notice was not told by webhook"},
+		{8, "the alert is silenced", true, func(d *fakeDesk, _ *proof.Options) {
+			d.alertmanager.status = map[string]any{"state": "suppressed", "silencedBy": []string{"5f1"}}
+		}, "silenced by 5f1"},
+		{8, "the alert is inhibited", true, func(d *fakeDesk, _ *proof.Options) {
+			d.alertmanager.status = map[string]any{"state": "suppressed", "inhibitedBy": []string{"77"}}
+		}, "inhibited by 77"},
+		{8, "nobody is configured", true, func(d *fakeDesk, _ *proof.Options) { d.alertmanager.leadsTo = "log" }, "NOTIFY_SLACK_URL_FILE"},
+		{8, "only the dead man is told", true, func(d *fakeDesk, _ *proof.Options) {
+			d.alertmanager.deadManEvery, d.alertmanager.swallow = 100*time.Millisecond, true
+		}, "notice by webhook"},
+		{8, "only the dead man is told, and counted with the others", true, func(d *fakeDesk, _ *proof.Options) {
+			d.alertmanager.byReceiver, d.alertmanager.hangs, d.alertmanager.deadManEvery = false, "webhook", 700*time.Millisecond
+		}, "nothing was sent within 2s: notice by webhook"},
 		{8, "Alertmanager is gone", false, func(_ *fakeDesk, o *proof.Options) { o.Alertmanager = "http://127.0.0.1:1" }, "cannot be read"},
 		{9, "a vector differs", true, func(_ *fakeDesk, o *proof.Options) {
 			o.Verify = func() (golden.Verdict, error) {
@@ -128,6 +171,12 @@ func TestSabotageIsSeen(t *testing.T) {
 				}
 			}
 		}, "ETHUSDT"},
+		{10, "a proposal without a position", false, func(d *fakeDesk, o *proof.Options) {
+			o.Symbols = []position.Symbol{"SOLUSDT"}
+			d.reading = func(c *store.Collection) {
+				c.Entries[2].Found, c.Entries[2].Proposal = true, c.Entries[0].Proposal
+			}
+		}, "expected 3, proposals 3"},
 		{11, "nobody holds the lease", true, func(d *fakeDesk, _ *proof.Options) {
 			d.reading = func(c *store.Collection) { c.Lease.Shards[0].Until = c.Lease.Now }
 		}, "nobody holds shard 0"},

@@ -95,6 +95,9 @@ func (k Keys) MarketState(sym position.Symbol) string { return k.marketState + s
 // Risk is the hash with the stop proposal of sym.
 func (k Keys) Risk(sym position.Symbol) string { return k.risk + string(sym) }
 
+// Expected is the set of the symbols that must have a proposal.
+func (k Keys) Expected() string { return k.expected }
+
 // Lease is the hash that says who may write.
 func (k Keys) Lease() string { return k.lease }
 

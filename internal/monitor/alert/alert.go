@@ -147,7 +147,12 @@ func New(o Options) (_ *Server, err error) {
 		s.receivers = append(s.receivers, r)
 	}
 	s.inhibitor = inhibit.NewInhibitor(s.alerts, o.Config.c.InhibitRules, log, events)
-	pipeline := notify.NewPipelineBuilder(reg, featurecontrol.NoopFlags{}, events).New(
+	// The dead man's notifications are counted apart from those of alerts, whatever they are sent by.
+	byReceiver, err := featurecontrol.NewFlags(log, featurecontrol.FeatureReceiverNameInMetrics)
+	if err != nil {
+		return nil, fmt.Errorf("monitor: metrics of the Alertmanager: %w", err)
+	}
+	pipeline := notify.NewPipelineBuilder(reg, byReceiver, events).New(
 		receivers, func() time.Duration { return 0 }, s.inhibitor, silencer,
 		timeinterval.NewIntervener(o.Config.timeIntervals()), groups, s.notified, nil,
 	)

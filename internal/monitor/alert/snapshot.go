@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -144,7 +143,7 @@ func (s *snapshot) save(alerts *mem.Alerts, now time.Time) {
 		return
 	}
 	if err == nil {
-		err = replaceFile(s.path, text)
+		err = folder.Replace(s.path, text)
 	}
 	if err == nil {
 		s.last = text
@@ -166,26 +165,4 @@ func (s *snapshot) failure() error {
 		return fmt.Errorf("monitor: save the alerts: %w", s.err)
 	}
 	return nil
-}
-
-// replaceFile writes beside the file and renames, so that a crash leaves the old one or the new one.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

@@ -141,3 +141,25 @@ func (f *Folder) Close() error {
 	}
 	return nil
 }
+
+// Replace gives a file new content, for this user only. It writes beside the file and renames, so that a crash leaves the old one or the new one.
+func Replace(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}

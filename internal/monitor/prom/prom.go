@@ -139,6 +139,9 @@ func New(o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.store.close())
 		}
 	}()
+	if failed := s.store.endSeries(time.Now(), s.lookback()); failed != nil {
+		s.log.Warn("targets that are gone may be shown with their last values for a while", "for", s.lookback(), "err", failed)
+	}
 	s.registerConfig()
 	s.queries, s.cancel = context.WithCancel(context.Background())
 	registry := features.NewRegistry()
@@ -228,7 +231,10 @@ func (s *Server) Run(ctx context.Context) error {
 	receivers := make(chan map[string][]*targetgroup.Group, 1)
 	receivers <- alertmanagerTargets(s.config)
 	wg.Go(func() { s.notify.Run(receivers) })
-	wg.Go(s.rules.Run)
+	wg.Go(func() {
+		s.awaitScrapes(ctx)
+		s.rules.Run()
+	})
 
 	<-ctx.Done()
 	late := time.AfterFunc(stopGrace, s.cancel)

@@ -347,6 +347,45 @@ func TestForClausesSurviveARestart(t *testing.T) {
 	}
 }
 
+// A target that has moved while nobody looked is not seen at its old place any more, and what is known of its alerts is.
+func TestWhatIsGoneAfterARestart(t *testing.T) {
+	t.Parallel()
+	const twice = `groups:
+- name: desk
+  rules:
+  - record: desk:level:count
+    expr: count(desk_level)
+  - alert: Unseen
+    expr: absent(desk_level)
+  - alert: Twice
+    expr: count(desk_level) > 1
+`
+	old, fresh := newTarget(t), newTarget(t)
+	dir, am := t.TempDir(), &told{}
+	r := start(t, dir, twice, func(o *Options) { o.Jobs = jobs(old) })
+	r.value("desk_level")
+	r.value("desk:level:count")
+	r.End()
+	again := start(t, dir, twice, func(o *Options) {
+		o.Jobs, o.Notify = jobs(fresh), Alertmanager{URL: &url.URL{Scheme: "http", Host: "in.process"}, Handler: am}
+	})
+	gone := fmt.Sprintf("{instance=%q}", old.Listener.Addr())
+	v, _, _, err := again.client.Query(t.Context(), gone, time.Now())
+	if vec, ok := v.(model.Vector); err != nil || !ok || len(vec) > 0 {
+		t.Errorf("at its old place is seen %v, %v", v, err)
+	}
+	again.value(fmt.Sprintf("desk_level{instance=%q}", fresh.Listener.Addr()))
+	if n := again.value("desk:level:count"); n != 1 {
+		t.Errorf("it is counted %v times", n)
+	}
+	again.value("count_over_time(desk:level:count[2s] offset 1s) > 1")
+	am.mu.Lock()
+	defer am.mu.Unlock()
+	if len(am.last) > 0 {
+		t.Errorf("was told of %v", am.last)
+	}
+}
+
 // damage writes what no database reads.
 func damage(t *testing.T, path string) {
 	t.Helper()
