@@ -67,11 +67,11 @@ symbol:quantum_harvest_alerts_hidden:max
   and (
     (
       time() - quantum_harvest_last_update_epoch > $lost
-      and changes(quantum_harvest_last_update_epoch[$lost]) == 0 and count_over_time(quantum_harvest_last_update_epoch[$lost]) >= 2
+      and changes(quantum_harvest_last_update_epoch[$lost]) == 0 and count_over_time(quantum_harvest_last_update_epoch[$lost]) >= $lost_seen
       unless on (job, instance) min_over_time(quantum_harvest_up[$lost]) == 0
     )
     or
-    (changes(quantum_harvest_last_update_epoch[$three]) == 0 and count_over_time(quantum_harvest_last_update_epoch[$three]) >= 3)
+    (changes(quantum_harvest_last_update_epoch[$three]) == 0 and count_over_time(quantum_harvest_last_update_epoch[$three]) >= $three_seen)
   )
 )`,
 			Summary:     "{{ $labels.symbol }}: the heartbeat stands still",
