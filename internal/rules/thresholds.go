@@ -159,6 +159,9 @@ func (t Thresholds) durations() map[string]time.Duration {
 		"hour":      t.times(time.Hour),
 		"resend":    t.ResendDelay + halves(7), // it sends at the first evaluation after the delay; bridges one missed scrape
 
+		// A notification that failed is tried anew with its group, every minute where the routes are ours.
+		"retry": t.times(2*time.Minute) + halves(5),
+
 		"w5m": t.times(5 * time.Minute), "w30m": t.times(30 * time.Minute), "w1h": t.times(time.Hour), "w2h": t.times(2 * time.Hour),
 		"w6h": t.times(6 * time.Hour), "w1d": t.times(24 * time.Hour), "w3d": t.times(72 * time.Hour),
 	}

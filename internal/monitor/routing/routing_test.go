@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -166,6 +167,32 @@ func TestDebiansAlertmanagerTellsWhatOneExporterSees(t *testing.T) {
 			return slices.ContainsFunc(m.Names("firing"), func(n string) bool { return strings.HasPrefix(n, name) })
 		})
 	}
+}
+
+// What QuantumHarvestReceiverFailing counts: Debian's Alertmanager counts a notification that nobody takes, by integration.
+func TestDebiansAlertmanagerCountsWhatFails(t *testing.T) {
+	t.Parallel()
+	hook := monitortest.NewReceiver(t, "")
+	hook.Close()
+	at := realserver.Alertmanager(t, save(t, Render(Options{Webhook: Webhook{URL: hook.URL()}, TimeScale: 50}, Portable)))
+	resp, err := http.Post(at+"/api/v2/alerts", "application/json", strings.NewReader(`[{"labels": {"alertname": "Other", "severity": "critical"}}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	failed := regexp.MustCompile(`(?m)^alertmanager_notifications_failed_total\{integration="webhook"\} [1-9]`)
+	livetest.Eventually(t, time.Minute, func() error {
+		resp, err := http.Get(at + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		page, err := io.ReadAll(resp.Body)
+		if err == nil && !failed.Match(page) {
+			err = fmt.Errorf("no failure is counted")
+		}
+		return err
+	})
 }
 
 // A secret is named by its file, or left to be filled in; it is never read.
