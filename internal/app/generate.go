@@ -42,7 +42,7 @@ func Dashboards(_ context.Context, env Env) error {
 func thresholds(c config.Config) rules.Thresholds {
 	t := rules.Defaults()
 	t.Interval = c.Monitor.ScrapeInterval
-	t.Heartbeat, t.Lost, t.StaleFor = c.Heartbeat, c.HeartbeatLost, c.StaleFor
+	t.Heartbeat, t.Cycle, t.Lost, t.StaleFor = c.Heartbeat, c.PublishInterval, c.HeartbeatLost, c.StaleFor
 	t.MarketStale, t.PositionAge, t.PublishAge = c.MarketStale, c.PositionStale, c.MaxPublishAge
 	t.Skew, t.RoundTrip, t.ExitUnacted, t.FreshnessSLO = c.ClockSkew, c.StoreSlow, c.ExitUnacted, c.FreshnessSLO/100
 	t.ResendDelay = c.ResendDelay

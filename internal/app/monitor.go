@@ -91,7 +91,7 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 func ruleFiles(c config.Config) ([]prom.RuleFile, error) {
 	t := thresholds(c)
 	// A time scale is that of the monitor. What the settings say of the publisher holds as it is.
-	for _, d := range []*time.Duration{&t.MarketStale, &t.PositionAge, &t.PublishAge} {
+	for _, d := range []*time.Duration{&t.Cycle, &t.MarketStale, &t.PositionAge, &t.PublishAge} {
 		*d *= time.Duration(c.TimeScale)
 	}
 	ours, err := rules.Render(t.Scale(c.TimeScale))

@@ -88,7 +88,7 @@ func TestDefaults(t *testing.T) {
 
 	monitor := withAlerts(Config{
 		Role: Monitor, Monitor: monitoringDefaults(), LogFormat: LogText,
-		Heartbeat: time.Second, MaxPublishAge: time.Minute, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second,
+		Heartbeat: time.Second, PublishInterval: 10 * time.Second, MaxPublishAge: time.Minute, MarketStale: 2 * time.Minute, PositionStale: 30 * time.Second,
 	})
 	monitor.Monitor.ExporterTargets, monitor.Monitor.PublisherTargets = []string{"127.0.0.1:8042"}, []string{"127.0.0.1:8041"}
 

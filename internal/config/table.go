@@ -244,7 +244,7 @@ func cadenceSettings() []Setting {
 			set:   wholeSeconds(func(d *draft) *time.Duration { return &d.Heartbeat }, 1, 5),
 		},
 		{
-			Env: "PUBLISH_INTERVAL_SEC", Flag: "publish-interval-sec", Arg: "SECONDS", Default: "10", Roles: engine, Legacy: true,
+			Env: "PUBLISH_INTERVAL_SEC", Flag: "publish-interval-sec", Arg: "SECONDS", Default: "10", Roles: timed, Legacy: true,
 			Usage: "length of a publish cycle; does not slow the heartbeat",
 			set:   seconds(func(d *draft) *time.Duration { return &d.PublishInterval }, 0.1, 3600),
 		},

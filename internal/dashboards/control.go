@@ -66,7 +66,7 @@ func control() board {
 					full(of("quantum_harvest_kill_score"), "Kill score", column{unit: units.NoUnit, steps: killSteps}),
 					full(of("quantum_harvest_position_current_price"), "Price", column{unit: units.NoUnit}),
 					full(stop, "Stop", column{unit: units.NoUnit}),
-					full("count by (symbol) (quantum_harvest_new_sl{symbol=~\"$symbol\"})\nor on (symbol) 0 * "+of("quantum_harvest_kill_score"), "New stop",
+					full("count by (symbol) ("+of("quantum_harvest_new_sl")+")\nor on (symbol) 0 * "+of("quantum_harvest_kill_score"), "New stop",
 						column{mappings: map[int]text{0: {"none", "text"}, 1: {"proposed", "blue"}}}),
 					full(of("quantum_harvest_position_unrealized_pnl"), "PnL per unit", column{unit: units.NoUnit}),
 					full(since("quantum_harvest_last_update_epoch"), "Heartbeat", column{unit: units.Seconds, steps: ageSteps}),

@@ -83,7 +83,7 @@ max by (holder) (label_replace(quantum_harvest_proposal_info, "holder", "$1", "p
 				description: "Positions that must have advice, counted at their source, and proposals that are there.",
 				queries: []query{
 					{expr: "sum(max by (source) (quantum_harvest_open_positions))", legend: "open positions"},
-					{expr: "count(quantum_harvest_proposal_present == 1) or on () vector(0)", legend: "proposals"},
+					{expr: "count(max by (symbol) (quantum_harvest_proposal_present) == 1) or on () vector(0)", legend: "proposals"},
 					{expr: "max(quantum_harvest_uncovered_positions)", legend: "outside SYMBOLS"},
 				},
 			},

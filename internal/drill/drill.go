@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"quantumharvest/internal/rules"
 )
 
 // drill is one fault on one copy.
@@ -122,7 +124,7 @@ func run(ctx context.Context, f fault, parts Parts, t tools, scale int) (r Resul
 		fail("%v", err)
 	}
 	r.ClearSec = time.Since(repaired).Seconds()
-	d.judge(&r, fail)
+	d.judge(&r, repaired, fail)
 	return r
 }
 
@@ -185,7 +187,7 @@ func (d *drill) see(ctx context.Context, r *Result, fail func(string, ...any)) {
 			fail("%v", err)
 		}
 		for _, key := range d.o.firing(false) {
-			if f.number == 14 && strings.HasPrefix(key.name, "QuantumHarvestStore") || f.number == 14 && key.name == "QuantumHarvestPublisherStoreDown" {
+			if f.number == 14 && strings.HasPrefix(key.name, "QuantumHarvestStore") || f.number == 14 && (key.name == "QuantumHarvestPublisherStoreDown" || key.name == rules.Blind) {
 				continue // a restart is an outage, and may be seen as one
 			}
 			fail("%s %s fired, and no alert should", key.name, key.symbol)
@@ -232,13 +234,19 @@ func (d *drill) seen(s sight, out *Sight) error {
 }
 
 // judge adds what was wrong all along.
-func (d *drill) judge(r *Result, fail func(string, ...any)) {
+func (d *drill) judge(r *Result, repaired time.Time, fail func(string, ...any)) {
 	for _, key := range d.o.firing(false) {
 		if d.f.about != "" && key.symbol != "" && key.symbol != d.f.about {
 			fail("%s fired for %s, which has nothing to do with it", key.name, key.symbol)
 		}
 	}
+	for _, key := range d.o.beganAfter(d.f.overAfter, repaired) {
+		fail("%s %s began to fire after the repair", key.name, key.symbol)
+	}
 	for key := range d.s.receiver.since(d.injected) {
+		if slices.Contains(d.f.overAfter, key.name) {
+			fail("%s %s was told, and its cause was told already", key.name, key.symbol)
+		}
 		if !slices.Contains(alwaysAllowed, key.name) {
 			r.Told = append(r.Told, strings.TrimSpace(key.name+" "+key.symbol))
 		}

@@ -35,6 +35,11 @@ func TestTheTableIsWhole(t *testing.T) {
 		if f.inject == nil || (len(f.seen) == 0 && f.hold == 0) {
 			t.Errorf("%d %s: nothing is done, or not looked at for long enough", f.number, f.name)
 		}
+		for _, alert := range f.overAfter {
+			if !known[alert] {
+				t.Errorf("%d %s must be over for %s, which is no alert", f.number, f.name, alert)
+			}
+		}
 		for _, s := range f.seen {
 			for _, alert := range s.by {
 				if !s.deadMan && !known[alert] {
@@ -47,7 +52,7 @@ func TestTheTableIsWhole(t *testing.T) {
 
 func newTestObserver() *observer {
 	return &observer{
-		s: &stand{}, alerts: map[alertKey]string{}, began: map[alertKey]map[string]time.Time{}, values: map[string]map[string]bool{},
+		s: &stand{}, alerts: map[alertKey]string{}, began: map[alertKey]map[string]time.Time{}, fired: map[alertKey]time.Time{}, values: map[string]map[string]bool{},
 		hashes: map[string]map[string]string{}, wholeAt: map[string]time.Time{}, revisions: map[string][2]int64{},
 		forgiving: map[string]bool{}, blindFor: map[string]bool{}, claims: map[string][2]string{}, violations: map[string]bool{},
 	}
@@ -133,6 +138,40 @@ func TestAlertsAreTimedFromTheMark(t *testing.T) {
 	clear(o.alerts)
 	if o.quiet() == nil {
 		t.Error("a Prometheus without its watchdog is called quiet")
+	}
+}
+
+// A page about what is over already fails the drill that says so, whether it fired again or was only told.
+func TestWhatIsToldAfterTheRepair(t *testing.T) {
+	lost := alertKey{"QuantumHarvestHeartbeatLost", faulted}
+	repaired := time.Now()
+	for name, c := range map[string]struct {
+		fired, told time.Time
+		overAfter   []string
+		failures    int
+	}{
+		"neither":               {overAfter: []string{lost.name}},
+		"fired before":          {fired: repaired.Add(-time.Second), overAfter: []string{lost.name}},
+		"fires after":           {fired: repaired.Add(time.Second), overAfter: []string{lost.name}, failures: 1},
+		"told as well":          {fired: repaired.Add(time.Second), told: repaired.Add(2 * time.Second), overAfter: []string{lost.name}, failures: 2},
+		"of no matter to it":    {fired: repaired.Add(time.Second), told: repaired.Add(2 * time.Second)},
+		"told during the fault": {told: repaired.Add(-time.Second), overAfter: []string{lost.name}, failures: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &drill{s: &stand{receiver: &receiver{told: map[alertKey]time.Time{}}}, o: newTestObserver(), f: fault{overAfter: c.overAfter}}
+			d.injected = repaired.Add(-time.Minute)
+			if !c.fired.IsZero() {
+				d.o.fired[lost] = c.fired
+			}
+			if !c.told.IsZero() {
+				d.s.receiver.told[lost] = c.told
+			}
+			var r Result
+			d.judge(&r, repaired, func(string, ...any) { r.Failures = append(r.Failures, "failed") })
+			if len(r.Failures) != c.failures {
+				t.Errorf("%d failures, not %d", len(r.Failures), c.failures)
+			}
+		})
 	}
 }
 

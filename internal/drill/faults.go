@@ -14,6 +14,9 @@ type fault struct {
 	name   string
 	// seen are the alerts that must fire, each within its bound after the fault; none: no alert may fire.
 	seen []sight
+	// overAfter are alerts that must not be told, and must not begin to fire once the repair is done: whoever is paged then
+	// is paged for what is over.
+	overAfter []string
 	// about is the symbol that the fault is about: no alert may name another one. Blank: all of them.
 	about string
 	// hold is how long a fault is looked at that no alert is to see.

@@ -11,7 +11,7 @@ import (
 func storeFaults() []fault {
 	return []fault{
 		{
-			number: 13, name: "Redis down 60 s", seen: by(45*time.Second, "QuantumHarvestStoreDown"),
+			number: 13, name: "Redis down 60 s", seen: by(45*time.Second, "QuantumHarvestStoreDown"), overAfter: []string{"QuantumHarvestHeartbeatLost"},
 			prepare: func(s *stand) { s.keep = true },
 			inject: func(ctx context.Context, d *drill) error {
 				d.o.change(func(o *observer) { all(o.blindFor, true) })

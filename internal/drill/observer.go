@@ -22,6 +22,7 @@ type observer struct {
 	mu         sync.Mutex
 	alerts     map[alertKey]string               // as of the last look
 	began      map[alertKey]map[string]time.Time // when a state was first seen, since the mark
+	fired      map[alertKey]time.Time            // when it last began to fire
 	values     map[string]map[string]bool        // by symbol and field: every text that Redis was seen to hold
 	hashes     map[string]map[string]string      // the last whole look at a proposal; nil: there was none
 	wholeAt    map[string]time.Time              // when it was last whole
@@ -36,7 +37,7 @@ type observer struct {
 
 func observe(ctx context.Context, s *stand) *observer {
 	o := &observer{
-		s: s, alerts: map[alertKey]string{}, began: map[alertKey]map[string]time.Time{}, values: map[string]map[string]bool{},
+		s: s, alerts: map[alertKey]string{}, began: map[alertKey]map[string]time.Time{}, fired: map[alertKey]time.Time{}, values: map[string]map[string]bool{},
 		hashes: map[string]map[string]string{}, wholeAt: map[string]time.Time{}, revisions: map[string][2]int64{},
 		forgiving: map[string]bool{}, blindFor: map[string]bool{}, claims: map[string][2]string{}, violations: map[string]bool{},
 	}
@@ -89,6 +90,9 @@ func (o *observer) lookAtAlerts(ctx context.Context) {
 		if _, known := o.began[key][state]; !known {
 			o.began[key][state] = now
 		}
+		if state == "firing" && o.alerts[key] != "firing" {
+			o.fired[key] = now
+		}
 	}
 	o.alerts = states
 }
@@ -115,6 +119,20 @@ func (o *observer) firing(now bool) []alertKey {
 			continue
 		}
 		if now && o.alerts[key] == "firing" || !now && !states["firing"].IsZero() {
+			list = append(list, key)
+		}
+	}
+	slices.SortFunc(list, func(a, b alertKey) int { return strings.Compare(a.name+a.symbol, b.name+b.symbol) })
+	return list
+}
+
+// beganAfter lists those of these alerts that began to fire after a moment.
+func (o *observer) beganAfter(names []string, at time.Time) []alertKey {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var list []alertKey
+	for key, began := range o.fired {
+		if slices.Contains(names, key.name) && began.After(at) {
 			list = append(list, key)
 		}
 	}

@@ -35,9 +35,9 @@ func clockAlerts() []Alert {
 		{
 			Name: "QuantumHarvestCadenceLow", Severity: Warning,
 			Expr: `max by (symbol) (
-  changes(quantum_harvest_last_update_epoch[$long]) < 0.5 * (count_over_time(quantum_harvest_last_update_epoch[$long]) - 1)
-  and count_over_time(quantum_harvest_last_update_epoch[$long]) >= 10
-  and changes(quantum_harvest_last_update_epoch[$minute]) < 0.5 * (count_over_time(quantum_harvest_last_update_epoch[$minute]) - 1)
+  changes(quantum_harvest_last_update_epoch[$long]) < $half * (count_over_time(quantum_harvest_last_update_epoch[$long]) - 1)
+  and count_over_time(quantum_harvest_last_update_epoch[$long]) >= $warm
+  and changes(quantum_harvest_last_update_epoch[$minute]) < $half * (count_over_time(quantum_harvest_last_update_epoch[$minute]) - 1)
 )`,
 			Summary:     "{{ $labels.symbol }}: the heartbeat is too rare",
 			Description: "The heartbeat of {{ $labels.symbol }} moved {{ $value }} times in about three minutes, in less than half of the scrapes: the publisher is slow, or is not this one.",

@@ -15,6 +15,7 @@ type Inhibition struct {
 // relation is an Inhibition by names.
 type relation struct {
 	source, target []string
+	where          string // what the source must be besides: one more matcher
 	equal          []string
 	reason         string
 }
@@ -37,7 +38,8 @@ var (
 		"QuantumHarvestStoreErrors", "QuantumHarvestStoreInterrupted", "QuantumHarvestStoreSlow", "QuantumHarvestPublisherStoreDown",
 		"QuantumHarvestLeaseRefused", "QuantumHarvestClockSkew",
 	}
-	symbol = []string{"symbol"}
+	symbol   = []string{"symbol"}
+	instance = []string{"job", "instance"}
 )
 
 func join(lists ...[]string) (all []string) {
@@ -50,13 +52,21 @@ func join(lists ...[]string) (all []string) {
 func relations() []relation {
 	return []relation{
 		{
-			source: []string{"QuantumHarvestStoreDown"}, target: join(ofSymbol, throughExporter, throughStore, burn),
-			reason: "without Redis nothing about symbols, writers or leases can be seen or done",
+			source: []string{Blind}, target: join(ofSymbol, throughExporter, burn),
+			reason: "where no exporter sees Redis nothing about symbols can be seen; one of several that is down keeps nothing quiet",
 		},
 		{
-			source: []string{"QuantumHarvestExporterDown", "QuantumHarvestExporterAbsent"},
-			target: join(ofSymbol, throughExporter, burn, []string{"QuantumHarvestStoreDown"}),
-			reason: "without the exporter nothing about symbols can be seen",
+			source: []string{Blind}, where: `cause="QuantumHarvestStoreDown"`, target: throughStore,
+			reason: "without Redis nothing about writers or leases can be seen or done",
+		},
+		{
+			source: []string{"QuantumHarvestStoreDown"}, equal: instance,
+			target: []string{"QuantumHarvestStoreErrors", "QuantumHarvestStoreInterrupted", "QuantumHarvestStoreSlow", "QuantumHarvestClockSkew"},
+			reason: "it is this one that cannot read Redis",
+		},
+		{
+			source: []string{"QuantumHarvestExporterDown"}, target: []string{"QuantumHarvestStoreDown"}, equal: instance,
+			reason: "it is this one that does not answer",
 		},
 		{
 			source: []string{"QuantumHarvestHeartbeatLost"}, target: ofSymbol, equal: symbol,
@@ -69,8 +79,8 @@ func relations() []relation {
 		},
 		{
 			source: []string{"QuantumHarvestMetricsStale"},
-			target: []string{"QuantumHarvestKillScoreHigh", "QuantumHarvestKillScoreCritical", "QuantumExitNotActedOn"}, equal: symbol,
-			reason: "a score that is not renewed is no reason to act",
+			target: []string{"QuantumHarvestKillScoreHigh", "QuantumHarvestKillScoreCritical"}, equal: join(symbol, instance),
+			reason: "a score that is not renewed is no reason to act; another exporter may see it renewed",
 		},
 		{
 			source: []string{"QuantumHarvestKillScoreCritical"}, target: []string{"QuantumHarvestKillScoreHigh"}, equal: symbol,
@@ -130,7 +140,11 @@ func relations() []relation {
 func Inhibitions() []Inhibition {
 	var all []Inhibition
 	for _, r := range relations() {
-		all = append(all, Inhibition{SourceMatch: matcher(r.source), TargetMatch: matcher(r.target), Equal: r.equal, Reason: r.reason})
+		source := matcher(r.source)
+		if r.where != "" {
+			source += "," + r.where
+		}
+		all = append(all, Inhibition{SourceMatch: source, TargetMatch: matcher(r.target), Equal: r.equal, Reason: r.reason})
 	}
 	return all
 }
@@ -145,7 +159,7 @@ func matcher(names []string) string {
 // RenderInhibitions makes the part inhibit_rules of a configuration of Alertmanager.
 func RenderInhibitions() []byte {
 	var b strings.Builder
-	b.WriteString("# Part of alertmanager.yml: one cause pages once. Made by 'harvest rules --inhibitions'.\ninhibit_rules:\n")
+	b.WriteString("# Part of alertmanager.yml: one cause pages once. Made by 'harvest rules --inhibitions'.\n# Route " + Blind + " to a receiver without integrations: it is there to keep others quiet.\ninhibit_rules:\n")
 	for _, in := range Inhibitions() {
 		b.WriteString("  # " + in.Reason + "\n")
 		b.WriteString("  - source_matchers: [" + quote(in.SourceMatch) + "]\n")

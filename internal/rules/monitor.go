@@ -7,7 +7,7 @@ const Watchdog = "Watchdog"
 const ProofTest = "QuantumProofTest"
 
 // monitorAlerts watch the watcher, as far as it can be seen from inside, and keep saying that it lives. They need
-// Prometheus to scrape itself, as its default configuration does.
+// Prometheus to scrape itself, as its default configuration does, and Alertmanager, where it is another process.
 func monitorAlerts() []Alert {
 	return []Alert{
 		{
@@ -37,6 +37,16 @@ func monitorAlerts() []Alert {
 			FirstStep:   "systemctl status prometheus-alertmanager",
 			Dashboard:   DashboardFreshness,
 			Faults:      []int{24},
+		},
+		{
+			// Alertmanager 0.25 names the integration alone; newer ones name the receiver, too, where they are told to. One that is
+			// restarted counts from 0, and that is no failure.
+			Name: "QuantumHarvestReceiverFailing", Severity: Critical,
+			Expr:        `max by (job, instance, receiver_name, integration) (increase(alertmanager_notifications_failed_total[$retry])) > 0`,
+			Summary:     "Notifications do not arrive: {{ if $labels.receiver_name }}{{ $labels.receiver_name }}, {{ end }}{{ $labels.integration }}",
+			Description: "Alertmanager at {{ $labels.instance }} cannot deliver notifications by {{ $labels.integration }}: whoever is reached that way is not. This alert goes out by the others; where there are none nobody is told.",
+			FirstStep:   "The log of Alertmanager says why: journalctl -u prometheus-alertmanager | grep 'Notify for alerts failed'",
+			Dashboard:   DashboardFreshness,
 		},
 		{
 			Name: "QuantumHarvestScrapeLimited", Severity: Warning,

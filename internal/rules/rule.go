@@ -9,7 +9,7 @@ type Severity string
 const (
 	Critical Severity = "critical"
 	Warning  Severity = "warning"
-	None     Severity = "none" // the alert that always fires
+	None     Severity = "none" // nothing is asked of anybody: Watchdog and Blind
 )
 
 // Group is a group of rules: evaluated together, in order, at one moment.
@@ -64,7 +64,7 @@ const (
 // Alerts is the table of all alerts, in the order of the rule file.
 func Alerts() []Alert {
 	var all []Alert
-	for _, part := range [][]Alert{sightAlerts(), legacyAlerts(), coverageAlerts(), inputAlerts(), storeAlerts(), clockAlerts(), writerAlerts(), exitAlerts()} {
+	for _, part := range [][]Alert{sightAlerts(), legacyAlerts(), blindAlerts(), coverageAlerts(), inputAlerts(), storeAlerts(), clockAlerts(), writerAlerts(), exitAlerts()} {
 		all = append(all, inGroup(GroupAlerts, part)...)
 	}
 	all = append(all, inGroup(GroupSLO, burnAlerts())...)

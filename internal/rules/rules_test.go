@@ -244,7 +244,7 @@ func TestScale(t *testing.T) {
 		t.Errorf("%s for %s", stale.Expr, stale.For)
 	}
 	lost := find(t, all, "QuantumHarvestHeartbeatLost")
-	for _, want := range []string{"> 5 and", "[5s]", "[6s]"} {
+	for _, want := range []string{"> 5\n", "[5s]", "[6s]"} {
 		if !strings.Contains(lost.Expr, want) {
 			t.Errorf("no %q in %s", want, lost.Expr)
 		}

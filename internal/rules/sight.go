@@ -59,14 +59,22 @@ symbol:quantum_harvest_alerts_hidden:max
 			Faults:      []int{13, 20},
 		},
 		{
+			// A Redis that comes back may show the heartbeat of before it went, until the publisher has written: one look at it
+			// says nothing, and nothing is said of a heartbeat that could not be seen a moment ago. Nor is one lost that another
+			// exporter sees move: the first reads a replica that stands still.
 			Name: "QuantumHarvestHeartbeatLost", Severity: Critical, KeepFiringFor: "interval2",
 			Expr: `max by (symbol) (
   (time() - quantum_harvest_last_update_epoch)
   and (
-    (time() - quantum_harvest_last_update_epoch > $lost and changes(quantum_harvest_last_update_epoch[$lost]) == 0)
+    (
+      time() - quantum_harvest_last_update_epoch > $lost
+      and changes(quantum_harvest_last_update_epoch[$lost]) == 0 and count_over_time(quantum_harvest_last_update_epoch[$lost]) >= $lost_seen
+      unless on (job, instance) min_over_time(quantum_harvest_up[$lost]) == 0
+    )
     or
-    (changes(quantum_harvest_last_update_epoch[$three]) == 0 and count_over_time(quantum_harvest_last_update_epoch[$three]) >= 3)
+    (changes(quantum_harvest_last_update_epoch[$three]) == 0 and count_over_time(quantum_harvest_last_update_epoch[$three]) >= $three_seen)
   )
+  unless on (symbol) (time() - quantum_harvest_last_update_epoch <= $lost and changes(quantum_harvest_last_update_epoch[$three]) > 0)
 )`,
 			Summary:     "{{ $labels.symbol }}: the heartbeat stands still",
 			Description: "{{ $labels.symbol }} was last evaluated {{ $value | humanizeDuration }} ago. Its advice, kill score included, is that of then.",

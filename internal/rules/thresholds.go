@@ -17,6 +17,8 @@ type Thresholds struct {
 	Interval time.Duration
 	// Heartbeat is how often the publisher beats.
 	Heartbeat time.Duration
+	// Cycle is how often the publisher reads its proposals back.
+	Cycle time.Duration
 
 	StaleFor     time.Duration // how long QuantumHarvestMetricsStale waits
 	Lost         time.Duration // age at which a heartbeat counts as lost
@@ -35,10 +37,14 @@ type Thresholds struct {
 	scale int // 0 and 1: real time
 }
 
+// usualInterval is the interval that the windows are made for: what fails, restarts or is taken over needs its seconds,
+// however often it is looked at.
+const usualInterval = 10 * time.Second
+
 // Defaults are the thresholds of the default configuration.
 func Defaults() Thresholds {
 	return Thresholds{
-		Interval: 10 * time.Second, Heartbeat: time.Second,
+		Interval: usualInterval, Heartbeat: time.Second, Cycle: 10 * time.Second,
 		StaleFor: 2 * time.Minute, Lost: 25 * time.Second, MarketStale: 2 * time.Minute, PositionAge: 30 * time.Second,
 		PublishAge: time.Minute, Skew: 5 * time.Second, RoundTrip: 500 * time.Millisecond, ExitUnacted: 5 * time.Minute,
 		ResendDelay: 10 * time.Second, FreshnessSLO: 0.999,
@@ -54,6 +60,7 @@ func (t Thresholds) Validate() error {
 	}{
 		{"Interval", t.Interval},
 		{"Heartbeat", t.Heartbeat},
+		{"Cycle", t.Cycle},
 		{"StaleFor", t.StaleFor},
 		{"Lost", t.Lost},
 		{"MarketStale", t.MarketStale},
@@ -89,33 +96,52 @@ func (t Thresholds) leastLost() time.Duration { return 2*t.Interval + t.Heartbea
 func (t Thresholds) Scale(n int) Thresholds {
 	d := time.Duration(n)
 	for _, p := range []*time.Duration{
-		&t.Interval, &t.StaleFor, &t.Lost, &t.MarketStale, &t.PositionAge, &t.PublishAge, &t.Skew, &t.ExitUnacted, &t.ResendDelay,
+		&t.Interval, &t.Cycle, &t.StaleFor, &t.Lost, &t.MarketStale, &t.PositionAge, &t.PublishAge, &t.Skew, &t.ExitUnacted, &t.ResendDelay,
 	} {
-		*p /= d
+		*p = (*p / d).Truncate(time.Millisecond) // as Prometheus does
 	}
 	t.scale = max(t.scale, 1) * n
 	return t
 }
 
 // times is a duration of the rules that no setting changes, at this time scale.
-func (t Thresholds) times(d time.Duration) time.Duration { return d / time.Duration(max(t.scale, 1)) }
+func (t Thresholds) times(d time.Duration) time.Duration {
+	return (d / time.Duration(max(t.scale, 1))).Truncate(time.Millisecond)
+}
+
+// pace is the unit of the windows: the interval, but no shorter than the usual one, and long enough for two heartbeats. Who
+// scrapes more often sees more samples in the same windows, and not less of what happens.
+func (t Thresholds) pace() time.Duration {
+	return max(t.Interval, t.times(usualInterval), 2*t.Heartbeat)
+}
+
+// samples is how many samples lie in a stretch of time, at least.
+func (t Thresholds) samples(d time.Duration) int { return int(d / t.Interval) }
 
 // durations are the placeholders that stand for a time. Most windows are odd numbers of half intervals, so that the number
 // of samples in them does not depend on which end of a window a version of Prometheus counts in.
 func (t Thresholds) durations() map[string]time.Duration {
-	half := t.Interval / 2
+	pace := t.pace()
+	cycle := max(pace, t.Cycle)
+	halves := func(n time.Duration) time.Duration { return n * pace / 2 }
 	return map[string]time.Duration{
-		"interval":  t.Interval,
-		"gap":       5 * half, // bridges one missed scrape
-		"three":     6 * half, // holds three samples
-		"recent":    9 * half, // what happened just now; short enough for an alert to clear within a minute
-		"minute":    11 * half,
-		"long":      35 * half,
-		"flap":      25 * half,
-		"slow":      7 * half,  // holds two samples even of a target that hangs, whose samples come an interval late
-		"memory":    19 * half, // longer than any other loss takes to fire
-		"interval2": 2 * t.Interval,
-		"interval3": 3 * t.Interval,
+		"interval":  pace,
+		"gap":       halves(5), // bridges one missed scrape
+		"three":     halves(6), // holds three samples
+		"recent":    halves(9), // what happened just now; short enough for an alert to clear within a minute
+		"minute":    halves(11),
+		"long":      halves(35),
+		"flap":      halves(25),
+		"slow":      halves(7),  // holds two samples even of a target that hangs, whose samples come an interval late
+		"memory":    halves(19), // longer than any other loss takes to fire
+		"interval2": 2 * pace,
+		"interval3": 3 * pace,
+
+		// The same for what a publisher finds out once a cycle.
+		"cycle":        cycle,
+		"cycle_recent": 9 * cycle / 2,
+		"cycle_flap":   25 * cycle / 2,
+		"cycle_memory": 19 * cycle / 2,
 
 		"stale":     t.times(30 * time.Second),
 		"stale_for": t.StaleFor,
@@ -131,7 +157,10 @@ func (t Thresholds) durations() map[string]time.Duration {
 		"unacted":   t.ExitUnacted,
 		"attention": max(t.times(time.Hour), 2*t.ExitUnacted),
 		"hour":      t.times(time.Hour),
-		"resend":    t.ResendDelay + 7*half, // it sends at the first evaluation after the delay; bridges one missed scrape
+		"resend":    t.ResendDelay + halves(7), // it sends at the first evaluation after the delay; bridges one missed scrape
+
+		// A notification that failed is tried anew with its group, every minute where the routes are ours.
+		"retry": t.times(2*time.Minute) + halves(5),
 
 		"w5m": t.times(5 * time.Minute), "w30m": t.times(30 * time.Minute), "w1h": t.times(time.Hour), "w2h": t.times(2 * time.Hour),
 		"w6h": t.times(6 * time.Hour), "w1d": t.times(24 * time.Hour), "w3d": t.times(72 * time.Hour),
@@ -145,7 +174,17 @@ func (t Thresholds) numbers() map[string]float64 {
 	samples := func(window time.Duration) float64 {
 		return 0.75 * float64(t.times(window)) / float64(t.evaluationInterval(GroupSLO))
 	}
+	pace := t.pace()
 	return map[string]float64{
+		// The heartbeat moves once an interval at most, and once a pace at least.
+		"half": 0.5 * float64(t.Interval) / float64(pace),
+		"warm": 10 * float64(pace) / float64(t.Interval),
+		// How many samples show that something lasts: for two paces, for one, and for as much of the time after which a
+		// heartbeat is lost as is sure to hold them, one missed.
+		"three_seen": float64(t.samples(2*pace) + 1),
+		"down_seen":  float64(t.samples(pace) + 1),
+		"lost_seen":  float64(max(2, min(t.samples(pace)+1, t.samples(t.Lost)-1))),
+
 		"burn14": 14.4 * budget, "burn6": 6 * budget, "burn3": 3 * budget, "burn1": budget,
 		"seen1h": samples(time.Hour), "seen6h": samples(6 * time.Hour), "seen1d": samples(24 * time.Hour), "seen3d": samples(72 * time.Hour),
 		"slo": 100 * t.FreshnessSLO,

@@ -19,7 +19,7 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 			// Two scrapes: one may fall into a restart. A process that stands still takes connections and does not answer, so
 			// its scrapes fail only when their time is over.
 			Expr: `up{job="quantum-harvest-publisher"} == 0
-  and count_over_time(up{job="quantum-harvest-publisher"}[$slow]) - sum_over_time(up{job="quantum-harvest-publisher"}[$slow]) >= 2
+  and count_over_time(up{job="quantum-harvest-publisher"}[$slow]) - sum_over_time(up{job="quantum-harvest-publisher"}[$slow]) >= $down_seen
   and on () (max(up{job="quantum-harvest-publisher"}) == 1)`,
 			Summary:     "The publisher at {{ $labels.instance }} does not answer, another does",
 			Description: "One of several publishers is down. Advice goes on, but there may be nobody left to take over.",
@@ -31,11 +31,11 @@ absent(up{job="quantum-harvest-publisher"}) and on () count(count_over_time(up{j
 			// One that writes in every cycle is over as soon as it ends; one that writes now and then is held on to in between.
 			Name: "QuantumHarvestTwoWriters", Severity: Critical,
 			Expr: `max by (job, instance) (
-  changes(quantum_harvest_audit_mismatches_total[$recent]) >= 2
+  changes(quantum_harvest_audit_mismatches_total[$cycle_recent]) >= 2
   or
   (
-    changes(quantum_harvest_audit_mismatches_total[$flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$recent]) > 0
-    unless max_over_time(changes(quantum_harvest_audit_mismatches_total[$recent])[$memory:$interval]) >= 3
+    changes(quantum_harvest_audit_mismatches_total[$cycle_flap]) >= 3 and changes(quantum_harvest_audit_mismatches_total[$cycle_recent]) > 0
+    unless max_over_time(changes(quantum_harvest_audit_mismatches_total[$cycle_recent])[$cycle_memory:$cycle]) >= 3
   )
 )
 or max by (symbol) (resets(quantum_harvest_fence[$recent]) > 0)`,

@@ -169,22 +169,55 @@ func TestOneCausePagesOnce(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		source post
+		source []post
 		hidden []post
 		told   []post
 	}{
 		{
-			"exporter down", firing("QuantumHarvestExporterDown"),
-			[]post{firing("QuantumHarvestStoreDown"), firing("QuantumHarvestMetricsStale", "symbol", "A"), firing("QuantumHarvestKillScoreHigh", "symbol", "A")},
-			[]post{firing("QuantumHarvestPublisherDown"), firing("Else")},
+			"every exporter down",
+			[]post{firing("QuantumHarvestExporterDown", "instance", "a"), firing("QuantumHarvestBlind", "cause", "QuantumHarvestExporterDown")},
+			[]post{
+				firing("QuantumHarvestStoreDown", "instance", "a"), firing("QuantumHarvestMetricsStale", "symbol", "A", "instance", "a"),
+				firing("QuantumHarvestKillScoreHigh", "symbol", "A", "instance", "a"), firing("QuantumHarvestSightLost", "symbol", "A"),
+				firing("QuantumHarvestProposalMissing", "symbol", "A"), firing("QuantumHarvestCoverageShort"),
+			},
+			[]post{
+				firing("QuantumHarvestPublisherDown"), firing("QuantumHarvestPublisherStoreDown", "instance", "p"), firing("QuantumHarvestReceiverFailing"),
+				firing("Else"),
+			},
 		},
 		{
-			"store down", firing("QuantumHarvestStoreDown"),
-			[]post{firing("QuantumHarvestHeartbeatLost", "symbol", "A"), firing("QuantumHarvestMetricsStale", "symbol", "A")},
-			[]post{firing("QuantumHarvestRulesFailing"), firing("Else")},
+			"one exporter of two down",
+			[]post{firing("QuantumHarvestExporterDown", "instance", "dead")},
+			[]post{firing("QuantumHarvestStoreDown", "instance", "dead")},
+			[]post{
+				firing("QuantumHarvestStoreDown", "instance", "good"), firing("QuantumHarvestKillScoreCritical", "symbol", "A", "instance", "good"),
+				firing("QuantumHarvestKillScoreHigh", "symbol", "B", "instance", "good"), firing("QuantumHarvestHeartbeatLost", "symbol", "C"),
+				firing("QuantumHarvestProposalMissing", "symbol", "D"),
+			},
 		},
 		{
-			"heartbeat of one symbol lost", firing("QuantumHarvestHeartbeatLost", "symbol", "A"),
+			"no exporter can read Redis",
+			[]post{firing("QuantumHarvestStoreDown", "instance", "a"), firing("QuantumHarvestBlind", "cause", "QuantumHarvestStoreDown")},
+			[]post{
+				firing("QuantumHarvestHeartbeatLost", "symbol", "A"), firing("QuantumHarvestMetricsStale", "symbol", "A"),
+				firing("QuantumHarvestPublisherStoreDown", "instance", "p"), firing("QuantumHarvestStoreInterrupted", "instance", "p"),
+			},
+			[]post{firing("QuantumHarvestRulesFailing"), firing("QuantumHarvestReceiverFailing"), firing("Else")},
+		},
+		{
+			"one exporter of two cannot read Redis",
+			[]post{firing("QuantumHarvestStoreDown", "instance", "far")},
+			[]post{firing("QuantumHarvestStoreInterrupted", "instance", "far"), firing("QuantumHarvestStoreSlow", "instance", "far")},
+			[]post{
+				firing("QuantumHarvestStoreInterrupted", "instance", "p"), firing("QuantumHarvestPublisherStoreDown", "instance", "p"),
+				firing("QuantumHarvestKillScoreCritical", "symbol", "A", "instance", "good"), firing("QuantumHarvestHeartbeatLost", "symbol", "B"),
+				firing("QuantumHarvestCoverageShort"),
+			},
+		},
+		{
+			"heartbeat of one symbol lost",
+			[]post{firing("QuantumHarvestHeartbeatLost", "symbol", "A")},
 			[]post{
 				firing("QuantumHarvestMetricsStale", "symbol", "A"), firing("QuantumHarvestKillScoreCritical", "symbol", "A"),
 				firing("QuantumHarvestMarketStale", "symbol", "A"), firing("QuantumHarvestPublisherDown"),
@@ -192,25 +225,28 @@ func TestOneCausePagesOnce(t *testing.T) {
 			[]post{firing("QuantumHarvestMarketStale", "symbol", "B"), firing("QuantumHarvestKillScoreCritical", "symbol", "B")},
 		},
 		{
-			"heartbeat stale", firing("QuantumHarvestMetricsStale", "symbol", "A"),
-			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "A"), firing("QuantumExitNotActedOn", "symbol", "A")},
-			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "B")},
+			"heartbeat stale",
+			[]post{firing("QuantumHarvestMetricsStale", "symbol", "A", "instance", "a")},
+			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "A", "instance", "a")},
+			[]post{firing("QuantumHarvestKillScoreHigh", "symbol", "B", "instance", "a"), firing("QuantumHarvestKillScoreCritical", "symbol", "A", "instance", "fresh")},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r := start(t, "", string(routing.Render(routing.Options{TimeScale: 1000}, routing.Current)))
-			r.send(c.source)
+			r.send(c.source...)
 			r.send(append(c.hidden, c.told...)...)
 			livetest.Eventually(t, soon, func() error {
 				for _, want := range []struct {
 					posts []post
 					state string
-				}{{c.hidden, "suppressed"}, {c.told, "active"}, {[]post{c.source}, "active"}} {
+				}{{c.hidden, "suppressed"}, {c.told, "active"}, {c.source, "active"}} {
 					for _, p := range want.posts {
 						q := "/api/v2/alerts?filter=alertname=" + p.Labels["alertname"]
-						if s := p.Labels["symbol"]; s != "" {
-							q += "&filter=symbol=" + s
+						for _, label := range []string{"symbol", "instance"} {
+							if v := p.Labels[label]; v != "" {
+								q += "&filter=" + label + "=" + v
+							}
 						}
 						if _, body := r.ask(http.MethodGet, q, nil); !strings.Contains(body, `"state":"`+want.state+`"`) {
 							return fmt.Errorf("%v is not %s: %s", p.Labels, want.state, body)

@@ -26,7 +26,7 @@ const (
 	Notice  = "notice"   // everything but the pager
 	DeadMan = "dead-man" // told at a steady pace that all of the chain works
 	Log     = "log"      // where nothing is configured: a receiver without integrations
-	Nobody  = "nobody"   // the same, and nobody wants to know
+	Nobody  = "nobody"   // the same, for what nobody wants to know
 )
 
 // Options say who is told. A receiver whose fields are blank is off. Secrets are named by the file that holds them and
@@ -102,7 +102,7 @@ func Render(o Options, form Form) []byte {
 	notice := page
 	notice.Name, notice.PagerDuty = Notice, PagerDuty{}
 	d := data{
-		Portable: form == Portable, Steady: rules.Watchdog, Proof: rules.ProofTest, Watchdog: Nobody, Page: Log, Notice: Log,
+		Portable: form == Portable, Steady: rules.Watchdog, Proof: rules.ProofTest, Blind: rules.Blind, Watchdog: Nobody, Page: Log, Notice: Log,
 		Inhibitions: rules.Inhibitions(), PerSymbol: strings.Join(perSymbol, "|"),
 	}
 	if page.anyone() {
@@ -119,9 +119,8 @@ func Render(o Options, form Form) []byte {
 	if o.Watchdog.On() {
 		d.Watchdog = DeadMan
 		d.Receivers = append(d.Receivers, receiver{DeadMan, Options{Webhook: o.Watchdog}})
-	} else {
-		d.Receivers = append(d.Receivers, receiver{Name: Nobody})
 	}
+	d.Receivers = append(d.Receivers, receiver{Name: Nobody})
 	every := func(text string) (string, error) {
 		whole, err := time.ParseDuration(text)
 		return model.Duration(whole / time.Duration(o.TimeScale)).String(), err
@@ -145,6 +144,7 @@ type data struct {
 	Portable               bool
 	Steady                 string // name of the alert that the dead-man switch waits for
 	Proof                  string // the alert of a proof
+	Blind                  string // the alert that is only there to keep others quiet
 	Page, Notice, Watchdog string // names of receivers
 	PerSymbol              string // regular expression
 	Receivers              []receiver

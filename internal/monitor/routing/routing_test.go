@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -73,6 +74,8 @@ func TestRoutes(t *testing.T) {
 		{"everyone", "alertname=Something severity=info", Notice},
 		{"everyone", "alertname=Something", Notice},
 		{"everyone", "alertname=Watchdog severity=none", DeadMan},
+		{"everyone", "alertname=QuantumHarvestBlind severity=none cause=QuantumHarvestStoreDown", Nobody},
+		{"pager", "alertname=QuantumHarvestBlind severity=none", Nobody},
 		{"nobody", "alertname=QuantumHarvestExporterDown severity=critical", Log},
 		{"nobody", "alertname=Something severity=warning", Log},
 		{"nobody", "alertname=Watchdog", Nobody},
@@ -114,7 +117,8 @@ func TestDebiansAlertmanagerRunsIt(t *testing.T) {
 			t.Fatalf("alerts are refused: %s", resp.Status)
 		}
 	}
-	send(`[{"labels": {"alertname": "QuantumHarvestStoreDown", "severity": "critical"}}]`)
+	send(`[{"labels": {"alertname": "QuantumHarvestStoreDown", "severity": "critical", "job": "e", "instance": "a"}},
+		{"labels": {"alertname": "QuantumHarvestBlind", "severity": "none", "cause": "QuantumHarvestStoreDown"}}]`)
 	send(`[{"labels": {"alertname": "Watchdog", "severity": "none"}},
 		{"labels": {"alertname": "QuantumHarvestHeartbeatLost", "severity": "critical", "symbol": "BTCUSDT"}},
 		{"labels": {"alertname": "QuantumHarvestKillScoreHigh", "severity": "warning", "symbol": "ETHUSDT"}},
@@ -133,8 +137,62 @@ func TestDebiansAlertmanagerRunsIt(t *testing.T) {
 			if strings.HasPrefix(name, "QuantumHarvestHeartbeatLost") || strings.HasPrefix(name, "QuantumHarvestKillScore") {
 				t.Errorf("%s was told beside its cause", name)
 			}
+			if strings.HasPrefix(name, "QuantumHarvestBlind") {
+				t.Errorf("%s was told, and it is there to keep others quiet", name)
+			}
 		}
 	}
+}
+
+// What one exporter of two sees is told, though the other one is down or cannot read Redis.
+func TestDebiansAlertmanagerTellsWhatOneExporterSees(t *testing.T) {
+	t.Parallel()
+	hook := monitortest.NewReceiver(t, "")
+	at := realserver.Alertmanager(t, save(t, Render(Options{Webhook: Webhook{URL: hook.URL()}, TimeScale: 50}, Portable)))
+	seen := []string{"QuantumHarvestKillScoreCritical", "QuantumHarvestCoverageShort"}
+	alerts := []string{
+		`{"labels": {"alertname": "QuantumHarvestExporterDown", "severity": "critical", "job": "e", "instance": "dead"}}`,
+		`{"labels": {"alertname": "QuantumHarvestStoreDown", "severity": "critical", "job": "e", "instance": "far"}}`,
+	}
+	for _, name := range seen {
+		alerts = append(alerts, `{"labels": {"alertname": "`+name+`", "severity": "critical", "symbol": "BTCUSDT"}}`)
+	}
+	resp, err := http.Post(at+"/api/v2/alerts", "application/json", strings.NewReader("["+strings.Join(alerts, ",")+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	for _, name := range append(seen, "QuantumHarvestExporterDown", "QuantumHarvestStoreDown") {
+		hook.Told(time.Minute, name, func(m monitortest.Message) bool {
+			return slices.ContainsFunc(m.Names("firing"), func(n string) bool { return strings.HasPrefix(n, name) })
+		})
+	}
+}
+
+// What QuantumHarvestReceiverFailing counts: Debian's Alertmanager counts a notification that nobody takes, by integration.
+func TestDebiansAlertmanagerCountsWhatFails(t *testing.T) {
+	t.Parallel()
+	hook := monitortest.NewReceiver(t, "")
+	hook.Close()
+	at := realserver.Alertmanager(t, save(t, Render(Options{Webhook: Webhook{URL: hook.URL()}, TimeScale: 50}, Portable)))
+	resp, err := http.Post(at+"/api/v2/alerts", "application/json", strings.NewReader(`[{"labels": {"alertname": "Other", "severity": "critical"}}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	failed := regexp.MustCompile(`(?m)^alertmanager_notifications_failed_total\{integration="webhook"\} [1-9]`)
+	livetest.Eventually(t, time.Minute, func() error {
+		resp, err := http.Get(at + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		page, err := io.ReadAll(resp.Body)
+		if err == nil && !failed.Match(page) {
+			err = fmt.Errorf("no failure is counted")
+		}
+		return err
+	})
 }
 
 // A secret is named by its file, or left to be filled in; it is never read.
