@@ -25,12 +25,6 @@ func walk(n int) []float64 {
 	return prices
 }
 
-// sinks keep the answers, so that nothing is optimised away.
-var (
-	sinkState    kernel.MarketState
-	sinkProposal kernel.Proposal
-)
-
 func measureKernel(ctx context.Context, r *run) error {
 	estimator, err := kernel.NewEstimator(kernel.DefaultMarketParams())
 	if err != nil {
@@ -45,7 +39,13 @@ func measureKernel(ctx context.Context, r *run) error {
 	if err := stream.Reset(closes[:stateWindow]); err != nil {
 		return err
 	}
-	var failed error
+	var (
+		failed error
+		// The answers are kept, so that nothing is optimised away.
+		answer   kernel.MarketState
+		proposal kernel.Proposal
+	)
+	defer func() { runtime.KeepAlive(&answer); runtime.KeepAlive(&proposal) }()
 	next := stateWindow
 	push := func() {
 		if next == len(closes) {
@@ -55,7 +55,7 @@ func measureKernel(ctx context.Context, r *run) error {
 			failed = err
 		}
 		next++
-		sinkState, _, _ = stream.State()
+		answer, _, _ = stream.State()
 	}
 	rng, moves := rand.New(rand.NewPCG(2, 1)), make([]float64, 1024)
 	for i := range moves {
@@ -67,20 +67,20 @@ func measureKernel(ctx context.Context, r *run) error {
 			failed = err
 		}
 		revised++
-		sinkState, _, _ = stream.State()
+		answer, _, _ = stream.State()
 	}
 	computed := 0
 	compute := func() {
 		computed++
 		at := computed % (len(closes) - stateWindow)
-		sinkState, _, _ = cold.State(closes[at : at+stateWindow])
+		answer, _, _ = cold.State(closes[at : at+stateWindow])
 	}
 	pos := kernel.Position{Side: kernel.Long, Entry: 100, Current: 105, Peak: 106, Trough: 99, AgeSec: 3600, UnrealizedPnL: 5, Stop: 98}
 	state := kernel.MarketState{Sigma: 0.004, Mu: 1e-4, TS: 0.2, PTrend: 0.25, PMR: 0.15, PChop: 0.6, DP: 0.5, VR: 1.1}
 	params := kernel.DefaultHarvestParams()
 	propose := func() {
 		var err error
-		if sinkProposal, err = kernel.Propose(pos, state, 0.01, params); err != nil {
+		if proposal, err = kernel.Propose(pos, state, 0.01, params); err != nil {
 			failed = err
 		}
 	}
