@@ -73,8 +73,9 @@ func finite(d *watchedDesk, expr string, symbols []position.Symbol) error {
 		}
 		seen[labels[i]["symbol"]] = true
 	}
+	counted := strings.HasPrefix(expr, "count(") // over the symbols
 	for _, sym := range symbols {
-		if strings.Contains(expr, "by (symbol)") && !seen[string(sym)] {
+		if strings.Contains(expr, "by (symbol)") && !counted && !seen[string(sym)] {
 			return fmt.Errorf("nothing about %s", sym)
 		}
 	}
