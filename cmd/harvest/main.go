@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,15 +31,7 @@ type process struct {
 	environ        []string // NAME=value lines
 }
 
-// gcPercent is by how much the heap may grow between two collections. Memory is what a desk of many symbols runs short of
-// first; what evaluates allocates nothing, so twice as many collections cost it little (docs/BENCHMARKS.md). GOGC and
-// GOMEMLIMIT of the environment win.
-const gcPercent = 50
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	app.QuietLibraries()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default action is back: a second one ends a stop that takes too long.
