@@ -29,23 +29,22 @@ func (w Work) Empty() bool {
 // validIntervals is for how many beat intervals advice stays valid after a beat (wire contract, valid_until_epoch).
 const validIntervals = 5
 
-// Heartbeats go in batches, because what a tick leads to waits for the one under way: the smaller, the shorter. Where a
-// batch takes long all the same, because the way to the store is long, larger ones save round trips.
+// Heartbeats go in batches, because what a tick leads to waits for the one under way: the smaller, the shorter. Where the
+// way to the store is long, larger ones save round trips.
 const (
-	leastBeatsAtOnce = 250
+	leastBeatsAtOnce = 125
 	mostBeatsAtOnce  = 1 << 16
-	longBatch        = 25 * time.Millisecond
+	// shortTrip is about what a server needs for the smallest batch.
+	shortTrip = 2 * time.Millisecond
 )
 
-// paceBeats learns from how long a batch took.
-func (e *Engine) paceBeats(w Work, now time.Time) {
-	switch took := now.Sub(w.sent); {
-	case len(w.Batch.Beats) < e.beatsAtOnce || len(w.Batch.Publishes) > 0:
-	case took > longBatch:
-		e.beatsAtOnce = min(2*e.beatsAtOnce, mostBeatsAtOnce)
-	case took < longBatch/2:
-		e.beatsAtOnce = max(e.beatsAtOnce/2, leastBeatsAtOnce)
-	}
+// noteTrip takes in how long the smallest round trip took lately: an ask for the lease. Of the last ones the shortest
+// counts, because the others may have waited for a batch.
+func (e *Engine) noteTrip(took time.Duration) {
+	e.trips[e.tripNo%len(e.trips)] = max(took, 0)
+	e.tripNo++
+	trip := slices.Min(e.trips[:min(e.tripNo, len(e.trips))])
+	e.beatsAtOnce = int(min(mostBeatsAtOnce, leastBeatsAtOnce*max(1, trip/shortTrip)))
 }
 
 // addBeats takes the symbols that are due in turns, so that under overload no symbol always comes last.

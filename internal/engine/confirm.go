@@ -16,7 +16,6 @@ func (e *Engine) Confirm(w Work, res store.Results, err error, now time.Time) {
 		return
 	}
 	e.met.roundTrips.Add(float64(res.RoundTrips))
-	e.paceBeats(w, now)
 	if err := errors.Join(res.ExpectErr, res.StreamErr); err != nil {
 		e.met.sideErrors.Inc()
 		e.say("side write", "", "proposals were written, but not everything beside them", "err", err)

@@ -60,10 +60,12 @@ type Engine struct {
 	universe []position.Symbol
 	status   Status
 
-	shown         int             // rows of the last status
-	lastPublishes int             // of the last batch that had any
-	due           []*symbol       // of the last batch: room for the next
-	beatsAtOnce   int             // heartbeats in a batch
+	shown         int       // rows of the last status
+	lastPublishes int       // of the last batch that had any
+	due           []*symbol // of the last batch: room for the next
+	beatsAtOnce   int       // heartbeats in a batch
+	trips         [8]time.Duration
+	tripNo        int
 	lastBeaten    position.Symbol // the last one in the last batch
 }
 

@@ -51,6 +51,7 @@ func (e *Engine) ConfirmLease(ask LeaseAsk, ans store.LeaseAnswer, err error, no
 		return
 	}
 	e.keeper.Answer(ask, ans, now)
+	e.noteTrip(now.Sub(ask.Sent()))
 	if slices.ContainsFunc(ask.Renew, func(t store.Term) bool { return slices.Contains(ans.Held, t) }) {
 		e.met.leases.WithLabelValues(leaseRenewed).Inc()
 	}
