@@ -240,6 +240,7 @@ func (s *Server) Run(ctx context.Context) error {
 	late := time.AfterFunc(stopGrace, s.cancel)
 	defer late.Stop()
 	s.rules.Stop()
+	s.awaitTargets(stopGrace)
 	s.scrape.Stop()
 	s.post.stopWithin(stopGrace)
 	s.notify.Stop()

@@ -1,6 +1,7 @@
 package prom
 
 import (
+	"context"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -571,5 +572,29 @@ func TestPostmanAfterTheStop(t *testing.T) {
 	req := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("[]"))
 	if _, err := p.send(t.Context(), http.DefaultClient, req); !errors.Is(err, errStopped) {
 		t.Errorf("a delivery after the end: %v", err)
+	}
+}
+
+// A run that ends as it begins has scraped nothing, and leaves nothing that scrapes: goleak looks when all tests are over.
+func TestStoppedAtOnce(t *testing.T) {
+	t.Parallel()
+	g := newTarget(t)
+	for i := range 8 {
+		log := slog.New(slog.DiscardHandler)
+		o := options(t, t.TempDir(), log, levelRules)
+		o.Jobs = jobs(g)
+		for _, name := range []string{"b", "c", "d"} {
+			o.Jobs = append(o.Jobs, Job{Name: name, Targets: o.Jobs[0].Targets})
+		}
+		s, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i/2)*time.Millisecond)
+		err = s.Run(ctx)
+		cancel()
+		if err := errors.Join(err, o.Folder.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -79,6 +80,23 @@ func (s *Server) awaitScrapes(ctx context.Context) {
 		case <-late:
 			return
 		case <-time.After(s.interval() / 40):
+		}
+	}
+}
+
+// awaitTargets waits, no longer than grace, until the scrape manager has taken the targets it was given. Stopped before, it would
+// begin to scrape behind its own end and never stop again.
+func (s *Server) awaitTargets(grace time.Duration) {
+	late := time.After(grace)
+	for {
+		taken := s.scrape.TargetsActive()
+		if !slices.ContainsFunc(s.opts.Jobs, func(j Job) bool { return len(j.Targets) > 0 && len(taken[j.Name]) == 0 }) {
+			return
+		}
+		select {
+		case <-late:
+			return
+		case <-time.After(time.Millisecond):
 		}
 	}
 }
