@@ -1,8 +1,10 @@
 package feed
 
 import (
+	"cmp"
+	"hash/maphash"
 	"math"
-	"sort"
+	"slices"
 	"time"
 )
 
@@ -15,14 +17,21 @@ import (
 // A Series is for one goroutine.
 type Series struct {
 	limit int
-	// Both rooms hold the same candles at the same places, from..to, with places to spare: dropping the oldest is a step
-	// of from, and everything is moved back to the front only when the end of the room is reached.
-	barRoom   []seriesBar
-	closeRoom []float64
-	from, to  int
-	closed    bool      // the newest candle is
-	at        time.Time // input event time of the newest candle
-	progress  Progress
+	// All rooms hold the same candles at the same places, from..to, with places to spare: dropping the oldest is a step
+	// of from, and everything is moved back to the front only when the end of the rooms is reached. A symbol whose market
+	// state comes ready from elsewhere never has any. There are hundreds of candles for every symbol, so of those behind
+	// the newest no more is kept than what is asked of them.
+	opens    []int64   // open time in nanoseconds since 1970; untimed where there is none
+	closes   []float64 // of every candle
+	digests  []uint32  // of what else was said about a candle; that of the newest is not made yet
+	from, to int
+
+	newest   seriesBar
+	closed   bool      // the newest candle is
+	at       time.Time // input event time of the newest candle
+	highs    records   // of the candles before the newest
+	lows     records   // the same of their lows, with the sign turned
+	progress Progress
 }
 
 // Progress is how far a series has come. Between two looks with the same Histories nothing but this has changed:
@@ -32,32 +41,70 @@ type Progress struct {
 	Candles   uint64 // added since the last of them
 }
 
-// seriesBar is what a candle has beside its close. There are hundreds of them for every symbol.
+// seriesBar is what a candle has beside its close.
 type seriesBar struct {
-	open              int64 // open time in nanoseconds since 1970; untimed where there is none
+	open              int64
 	opened, high, low float64
 }
 
 const untimed = math.MinInt64
 
-// NewSeries makes an empty series that keeps limit candles, at least one.
-func NewSeries(limit int) *Series {
-	limit = max(limit, 1)
-	room := limit + limit/8 + 8
-	return &Series{limit: limit, barRoom: make([]seriesBar, room), closeRoom: make([]float64, room)}
+var digestSeed = maphash.MakeSeed()
+
+// digest tells two contents of a candle apart, but for one pair in four billion.
+func (b seriesBar) digest() uint32 { return uint32(maphash.Comparable(digestSeed, b)) }
+
+// records are the values of candles that no later one reaches, oldest first: the first that is not too old is the highest
+// since then.
+type records []record
+
+type record struct {
+	open  int64
+	value float64
 }
+
+func (r *records) add(open int64, value float64) {
+	kept := *r
+	for len(kept) > 0 && kept[len(kept)-1].value <= value {
+		kept = kept[:len(kept)-1]
+	}
+	*r = append(kept, record{open, value})
+}
+
+// forget drops what is older than open, in place.
+func (r *records) forget(open int64) {
+	if n := r.since(open); n > 0 {
+		*r = slices.Delete(*r, 0, n)
+	}
+}
+
+// since is the place of the first record at open or later.
+func (r *records) since(open int64) int {
+	n, _ := slices.BinarySearchFunc(*r, open, func(r record, open int64) int { return cmp.Compare(r.open, open) })
+	return n
+}
+
+// highest is the highest value at open or later.
+func (r *records) highest(open int64) float64 {
+	if n := r.since(open); n < len(*r) {
+		return (*r)[n].value
+	}
+	return math.Inf(-1)
+}
+
+// NewSeries makes an empty series that keeps limit candles, at least one.
+func NewSeries(limit int) *Series { return &Series{limit: max(limit, 1)} }
 
 // Closes are the close prices, oldest first; the last one is the last price of the still-open candle where there is
 // one. The slice is valid until the next change and must not be written to.
-func (s *Series) Closes() []float64 { return s.closeRoom[s.from:s.to:s.to] }
-
-func (s *Series) bars() []seriesBar { return s.barRoom[s.from:s.to] }
+func (s *Series) Closes() []float64 { return s.closes[s.from:s.to:s.to] }
 
 // Progress tells how far the series has come, for those who keep something in step with its closes.
 func (s *Series) Progress() Progress { return s.progress }
 
 func (s *Series) clear() {
 	s.from, s.to, s.at = 0, 0, time.Time{}
+	s.highs, s.lows = s.highs[:0], s.lows[:0]
 	s.progress = Progress{Histories: s.progress.Histories + 1}
 }
 
@@ -72,13 +119,12 @@ func (s *Series) Replace(candles []Candle) []Refusal {
 			continue
 		}
 		bar := newSeriesBar(c)
-		if bars := s.bars(); len(bars) > 0 {
-			last := bars[len(bars)-1]
-			if bad, is := historyFlaw(last, s.closeRoom[s.to-1], bar, c); is {
+		if s.to > s.from {
+			if bad, is := historyFlaw(s.newest, s.closes[s.to-1], bar, c); is {
 				refused = append(refused, bad.refusal("", "", c.Symbol, c.At))
 				continue
 			}
-			if bar.open != untimed && bar.open == last.open {
+			if bar.open != untimed && bar.open == s.newest.open {
 				continue
 			}
 		}
@@ -120,35 +166,31 @@ func (s *Series) Apply(c Candle) (changed bool, refusal *Refusal) {
 	if bar.open == untimed {
 		return refuse(flaw{"open_time", ReasonMissing, ""})
 	}
-	bars := s.bars()
-	n := len(bars)
-	if n > 0 && bars[n-1].open == untimed {
+	if s.to > s.from && s.newest.open == untimed {
 		// A source that learned to tell the time starts afresh: the old closes cannot be placed against the new.
 		s.clear()
-		n = 0
 	}
-	if n == 0 || bar.open > bars[n-1].open {
+	if s.to == s.from || bar.open > s.newest.open {
 		s.push(bar, c)
 		return true, nil
 	}
-	last := &bars[n-1]
-	same := func(i int) bool { return bars[i] == bar && s.closeRoom[s.from+i] == c.Close }
 	text := func() string { return c.OpenTime.Format(time.RFC3339Nano) }
-	if bar.open == last.open {
+	if bar.open == s.newest.open {
 		switch {
-		case same(n-1) && (s.closed || !c.Closed):
+		case bar == s.newest && c.Close == s.closes[s.to-1] && (s.closed || !c.Closed):
 			return false, nil
 		case s.closed && !c.Closed:
 			return refuse(flaw{"open_time", ReasonOutOfOrder, text()})
 		}
-		*last, s.closeRoom[s.to-1], s.closed, s.at = bar, c.Close, c.Closed, c.At
+		s.newest, s.closes[s.to-1], s.closed, s.at = bar, c.Close, c.Closed, c.At
 		return true, nil
 	}
-	i := sort.Search(n, func(i int) bool { return bars[i].open >= bar.open })
+	i, known := slices.BinarySearch(s.opens[s.from:s.to], bar.open)
+	i += s.from
 	switch {
-	case bars[i].open != bar.open:
+	case !known:
 		return refuse(flaw{"open_time", ReasonOutOfOrder, text()})
-	case !same(i):
+	case s.digests[i] != bar.digest() || s.closes[i] != c.Close:
 		return refuse(flaw{"open_time", ReasonDuplicate, text()})
 	}
 	return false, nil
@@ -157,51 +199,53 @@ func (s *Series) Apply(c Candle) (changed bool, refusal *Refusal) {
 // Revise moves the newest candle to a price that was seen at the given input event time, where that candle is still
 // open and the price is not older than it. It tells whether Closes changed.
 func (s *Series) Revise(price float64, at time.Time) bool {
-	bars := s.bars()
-	if _, bad := priceFlaw("price", price); bad || len(bars) == 0 || at.Before(s.at) {
-		return false
-	}
-	last := &bars[len(bars)-1]
-	if s.closed {
+	if _, bad := priceFlaw("price", price); bad || s.to == s.from || s.closed || at.Before(s.at) {
 		return false
 	}
 	s.at = at
-	if price == s.closeRoom[s.to-1] {
+	if price == s.closes[s.to-1] {
 		return false
 	}
-	s.closeRoom[s.to-1] = price
-	last.high, last.low = max(last.high, price), min(last.low, price)
+	s.closes[s.to-1] = price
+	s.newest.high, s.newest.low = max(s.newest.high, price), min(s.newest.low, price)
 	return true
 }
 
 // Extremes are the highest and lowest price of the candles that opened at since or later. It tells whether there is one.
 func (s *Series) Extremes(since time.Time) (high, low float64, ok bool) {
-	bars := s.bars()
-	if since.IsZero() || len(bars) == 0 || bars[0].open == untimed {
+	if since.IsZero() || s.to == s.from || s.newest.open == untimed {
 		return 0, 0, false
 	}
 	from := since.UnixNano()
-	for i := len(bars) - 1; i >= 0 && bars[i].open >= from; i-- {
-		if !ok {
-			high, low, ok = bars[i].high, bars[i].low, true
-			continue
-		}
-		high, low = max(high, bars[i].high), min(low, bars[i].low)
+	if s.newest.open < from {
+		return 0, 0, false
 	}
-	return high, low, ok
+	return max(s.newest.high, s.highs.highest(from)), min(s.newest.low, -s.lows.highest(from)), true
 }
 
 func (s *Series) push(bar seriesBar, c Candle) {
+	if s.opens == nil {
+		room := s.limit + s.limit/16 + 4
+		s.opens, s.closes, s.digests = make([]int64, room), make([]float64, room), make([]uint32, room)
+	}
+	if s.to > s.from && bar.open != untimed {
+		s.digests[s.to-1] = s.newest.digest()
+		s.highs.add(s.newest.open, s.newest.high)
+		s.lows.add(s.newest.open, -s.newest.low)
+	}
 	if s.to-s.from == s.limit {
 		s.from++
 	}
-	if s.to == len(s.barRoom) {
-		copy(s.closeRoom, s.closeRoom[s.from:s.to])
-		s.from, s.to = 0, copy(s.barRoom, s.barRoom[s.from:s.to])
+	if s.to == len(s.opens) {
+		copy(s.opens, s.opens[s.from:s.to])
+		copy(s.digests, s.digests[s.from:s.to])
+		s.from, s.to = 0, copy(s.closes, s.closes[s.from:s.to])
 	}
-	s.barRoom[s.to], s.closeRoom[s.to] = bar, c.Close
+	s.opens[s.to], s.closes[s.to] = bar.open, c.Close
 	s.to++
-	s.closed, s.at = c.Closed, c.At
+	s.newest, s.closed, s.at = bar, c.Closed, c.At
+	s.highs.forget(s.opens[s.from])
+	s.lows.forget(s.opens[s.from])
 	s.progress.Candles++
 }
 

@@ -182,6 +182,80 @@ func TestSeriesProperty(t *testing.T) {
 	})
 }
 
+// A series knows the extremes since any time, and tells what it holds from what contradicts it, as one that keeps every
+// candle whole would.
+func TestSeriesExtremesProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.IntRange(1, 12).Draw(t, "limit")
+		s := NewSeries(limit)
+		candle := func(minute int) Candle {
+			low, high := rapid.IntRange(1, 9).Draw(t, "low"), rapid.IntRange(10, 19).Draw(t, "high")
+			price := rapid.IntRange(low, high)
+			c := barAt(minute, float64(price.Draw(t, "close")), rapid.Bool().Draw(t, "closed"))
+			c.Open, c.High, c.Low = float64(price.Draw(t, "open")), float64(high), float64(low)
+			return c
+		}
+		var model []Candle
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			n := len(model)
+			switch kind := rapid.IntRange(0, 3).Draw(t, "kind"); {
+			case n > 0 && kind == 0: // a price
+				price := float64(rapid.IntRange(1, 19).Draw(t, "price"))
+				s.Revise(price, model[n-1].At)
+				if last := &model[n-1]; !last.Closed {
+					last.Close, last.High, last.Low = price, max(last.High, price), min(last.Low, price)
+				}
+			case n > 0 && kind == 1: // the newest again, perhaps lower than it was
+				c := candle(s.newestMinute())
+				if changed, _ := s.Apply(c); changed {
+					model[n-1] = c
+				}
+			case n > 1 && kind == 2: // an older one again
+				i := rapid.IntRange(0, n-2).Draw(t, "which")
+				if changed, refusal := s.Apply(model[i]); changed || refusal != nil {
+					t.Fatalf("what it holds: %v, %v", changed, refusal)
+				}
+				c := model[i]
+				if c.High++; rapid.Bool().Draw(t, "low instead") {
+					c.High, c.Low = c.High-1, c.Low/2
+				}
+				if _, refusal := s.Apply(c); refusal == nil || refusal.Reason != ReasonDuplicate {
+					t.Fatalf("other content: %v", refusal)
+				}
+			default:
+				minute := 0
+				if n > 0 {
+					minute = s.newestMinute() + rapid.IntRange(1, 3).Draw(t, "gap")
+				}
+				c := candle(minute)
+				if _, refusal := s.Apply(c); refusal != nil {
+					t.Fatal(refusal)
+				}
+				if model = append(model, c); len(model) > limit {
+					model = model[1:]
+				}
+			}
+			for i := range model {
+				since := model[i].OpenTime.Add(-time.Second)
+				high, low := 0.0, math.Inf(1)
+				for _, c := range model[i:] {
+					high, low = max(high, c.High), min(low, c.Low)
+				}
+				if h, l, ok := s.Extremes(since); !ok || h != high || l != low {
+					t.Fatalf("since %v: %v, %v, %v, want %v, %v", since, h, l, ok, high, low)
+				}
+			}
+			if _, _, ok := s.Extremes(model[len(model)-1].OpenTime.Add(time.Second)); ok {
+				t.Fatal("extremes of no candle")
+			}
+		}
+	})
+}
+
+func (s *Series) newestMinute() int {
+	return int(time.Unix(0, s.newest.open).Sub(candleStart) / time.Minute)
+}
+
 func TestSeriesAllocatesNothing(t *testing.T) {
 	s := NewSeries(300)
 	minute := 0
