@@ -47,7 +47,42 @@ func (e *Engine) noteTrip(took time.Duration) {
 	e.beatsAtOnce = int(min(mostBeatsAtOnce, leastBeatsAtOnce*max(1, trip/shortTrip)))
 }
 
-// addBeats takes the symbols that are due in turns, so that under overload no symbol always comes last.
+// mostPublishesAtOnce bounds the memory of a batch. For as many, one round trip more does not show.
+const mostPublishesAtOnce = 1000
+
+// turn is where the next batch goes on in a list of symbols that does not fit into it: behind the last one of the batch
+// before, so that under overload no symbol always comes last.
+func turn(wanting []*symbol, last position.Symbol) int {
+	first, _ := slices.BinarySearchFunc(wanting, last, func(s *symbol, last position.Symbol) int {
+		if s.name <= last {
+			return -1
+		}
+		return 1
+	})
+	return first
+}
+
+func (e *Engine) addPublishes(b *store.Batch, wanting []*symbol, now time.Time) {
+	n := min(len(wanting), mostPublishesAtOnce)
+	if n == 0 {
+		return
+	}
+	first := 0
+	if len(wanting) > n {
+		first = turn(wanting, e.lastPublished)
+	}
+	b.Publishes = make([]store.Proposal, n)
+	for i := range n {
+		s := wanting[(first+i)%len(wanting)]
+		if want := e.wants(s); want == PublishFirst || want == PublishRepair {
+			b.Expect = append(b.Expect, s.name)
+		}
+		e.stamp(s, &b.Publishes[i], now)
+		s.inFlight, s.beatCarried = true, s.beatDue
+		e.lastPublished = s.name
+	}
+}
+
 func (e *Engine) addBeats(b *store.Batch, due []*symbol, now time.Time) {
 	n := min(len(due), e.beatsAtOnce)
 	if n == 0 {
@@ -55,12 +90,7 @@ func (e *Engine) addBeats(b *store.Batch, due []*symbol, now time.Time) {
 	}
 	first := 0
 	if len(due) > n {
-		first, _ = slices.BinarySearchFunc(due, e.lastBeaten, func(s *symbol, last position.Symbol) int {
-			if s.name <= last {
-				return -1
-			}
-			return 1
-		})
+		first = turn(due, e.lastBeaten)
 	}
 	b.Beats = make([]store.Beat, 0, n)
 	for i := range n {
@@ -84,7 +114,7 @@ func (e *Engine) collect(now time.Time) Work {
 			b.Lease.Until = until
 		}
 	}
-	e.due = e.due[:0]
+	e.wanting, e.due = e.wanting[:0], e.due[:0]
 	for _, s := range e.order {
 		if b.Lease.Fences[s.shard] == 0 {
 			continue // another publisher writes it, or nobody may at this moment
@@ -115,26 +145,17 @@ func (e *Engine) collect(now time.Time) Work {
 		if !s.open {
 			continue
 		}
-		switch want := e.wants(s); {
-		case want != "":
-			if b.Publishes == nil { // a batch is mostly as large as the one before
-				b.Publishes = make([]store.Proposal, 0, max(1, e.lastPublishes))
-			}
-			b.Publishes = append(b.Publishes, store.Proposal{})
-			e.stamp(s, &b.Publishes[len(b.Publishes)-1], now)
-			if want == PublishFirst || want == PublishRepair {
-				b.Expect = append(b.Expect, s.name)
-			}
-			s.inFlight, s.beatCarried = true, s.beatDue
+		switch {
+		case e.wants(s) != "":
+			e.wanting = append(e.wanting, s)
 		case s.beatDue && s.held.proposal.Revision != 0:
 			e.due = append(e.due, s)
 		}
 	}
+	e.addPublishes(b, e.wanting, now)
 	e.addBeats(b, e.due, now)
+	clear(e.wanting)
 	clear(e.due)
-	if n := len(b.Publishes); n > 0 {
-		e.lastPublishes = n
-	}
 	return w
 }
 

@@ -61,12 +61,12 @@ type Engine struct {
 	status   Status
 
 	shown         int       // rows of the last status
-	lastPublishes int       // of the last batch that had any
-	due           []*symbol // of the last batch: room for the next
+	wanting, due  []*symbol // of the last batch: room for the next
 	beatsAtOnce   int       // heartbeats in a batch
 	trips         [8]time.Duration
 	tripNo        int
 	lastBeaten    position.Symbol // the last one in the last batch
+	lastPublished position.Symbol
 }
 
 // New checks the options and returns an engine that has seen nothing yet.

@@ -142,6 +142,37 @@ func TestBatchDoesNotGrowWithRoundTrips(t *testing.T) {
 	}
 }
 
+// More proposals than a batch takes: every symbol gets its turn, also where those that had it want to be published again.
+func TestPublishesUnderOverloadTakeTurns(t *testing.T) {
+	const symbols, most, batches = 1500, 1000, 3
+	d := newDesk(t)
+	records := d.many(symbols)
+	d.now = d.now.Add(time.Second)
+	d.redis.SetTime(d.now)
+	d.lease(d.eng)
+	published := map[position.Symbol]int{}
+	for i := range batches {
+		for _, r := range records { // up and down: there is a stop, and there is none
+			d.eng.Offer(feed.Price{Symbol: r.Symbol, Price: 99 + 8*float64(i%2), At: d.now})
+		}
+		work := step(t, d.eng, d.now)
+		if n := len(work.Batch.Publishes); n == 0 || n > most {
+			t.Errorf("batch %d has %d publishes", i, n)
+		}
+		for _, p := range work.Batch.Publishes {
+			published[p.Symbol]++
+		}
+		res, err := d.store.Write(context.Background(), work.Batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.eng.Confirm(work, res, nil, d.now)
+	}
+	if len(published) != symbols {
+		t.Errorf("%d of %d symbols were published in %d batches", len(published), symbols, batches)
+	}
+}
+
 // A store that is too slow for all heartbeats of a second: every symbol gets its turn. Where it is the way to it that is
 // long, the batches are larger.
 func TestHeartbeatsUnderOverloadTakeTurns(t *testing.T) {
