@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"quantumharvest/internal/footprint"
 	"quantumharvest/internal/store"
 )
 
@@ -28,5 +29,9 @@ func Export(ctx context.Context, env Env) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return port.Run(ctx) })
 	group.Go(func() error { return positions.Run(ctx, count.offer) })
+	group.Go(func() error {
+		footprint.Tend(ctx, footprint.Options{})
+		return nil
+	})
 	return group.Wait()
 }

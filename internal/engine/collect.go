@@ -47,7 +47,8 @@ func (e *Engine) noteTrip(took time.Duration) {
 	e.beatsAtOnce = int(min(mostBeatsAtOnce, leastBeatsAtOnce*max(1, trip/shortTrip)))
 }
 
-// mostPublishesAtOnce bounds the memory of a batch. For as many, one round trip more does not show.
+// mostPublishesAtOnce bounds the memory of a batch, for proposals and for produced states each. For as many, one round trip
+// more does not show.
 const mostPublishesAtOnce = 1000
 
 // turn is where the next batch goes on in a list of symbols that does not fit into it: behind the last one of the batch
@@ -114,12 +115,14 @@ func (e *Engine) collect(now time.Time) Work {
 			b.Lease.Until = until
 		}
 	}
-	e.wanting, e.due = e.wanting[:0], e.due[:0]
+	e.producing, e.wanting, e.due = e.producing[:0], e.wanting[:0], e.due[:0]
 	for _, s := range e.order {
 		if b.Lease.Fences[s.shard] == 0 {
 			continue // another publisher writes it, or nobody may at this moment
 		}
-		e.produce(s, b, now)
+		if e.mayProduce(s, now) {
+			e.producing = append(e.producing, s)
+		}
 		if !s.covered || s.unread || s.inFlight || e.beatNo < s.retryBeat {
 			continue
 		}
@@ -152,8 +155,10 @@ func (e *Engine) collect(now time.Time) Work {
 			e.due = append(e.due, s)
 		}
 	}
+	e.addProduced(b, e.producing, now)
 	e.addPublishes(b, e.wanting, now)
 	e.addBeats(b, e.due, now)
+	clear(e.producing)
 	clear(e.wanting)
 	clear(e.due)
 	return w
@@ -191,14 +196,28 @@ func (e *Engine) extremes(s *symbol) (peak, trough float64) {
 	return p.Peak, p.Trough
 }
 
-// produce adds the market state and stops of one symbol, for those who read the legacy keys, at their own interval.
-// What another service supplies, and what rests on stale data, is never written.
-func (e *Engine) produce(s *symbol, b *store.Batch, now time.Time) {
+// mayProduce tells whether the market state and stops of a symbol are due, for those who read the legacy keys, at their own
+// interval. What another service supplies, and what rests on stale data, is never written.
+func (e *Engine) mayProduce(s *symbol, now time.Time) bool {
 	m := &s.market
 	wanted := m.produces || (len(e.opts.StateSymbols) == 0 && s.open && s.covered)
-	if !wanted || e.opts.NoProducing || m.consumed || now.Sub(m.producedAt) < e.opts.ProduceEvery || now.Sub(m.at) > e.opts.MarketStale {
-		return
+	return wanted && !e.opts.NoProducing && !m.consumed && now.Sub(m.producedAt) >= e.opts.ProduceEvery && now.Sub(m.at) <= e.opts.MarketStale
+}
+
+func (e *Engine) addProduced(b *store.Batch, producing []*symbol, now time.Time) {
+	first := 0
+	if len(producing) > mostPublishesAtOnce {
+		first = turn(producing, e.lastProduced)
 	}
+	for i := range min(len(producing), mostPublishesAtOnce) {
+		s := producing[(first+i)%len(producing)]
+		e.produce(s, b, now)
+		e.lastProduced = s.name
+	}
+}
+
+func (e *Engine) produce(s *symbol, b *store.Batch, now time.Time) {
+	m := &s.market
 	e.refreshState(s)
 	if !m.haveState {
 		return

@@ -60,13 +60,14 @@ type Engine struct {
 	universe []position.Symbol
 	status   Status
 
-	shown         int       // rows of the last status
-	wanting, due  []*symbol // of the last batch: room for the next
-	beatsAtOnce   int       // heartbeats in a batch
-	trips         [8]time.Duration
-	tripNo        int
-	lastBeaten    position.Symbol // the last one in the last batch
-	lastPublished position.Symbol
+	shown       int // rows of the last status
+	beatsAtOnce int // heartbeats in a batch
+	trips       [8]time.Duration
+	tripNo      int
+
+	// Of the last batch: room for the next, and who was the last in it.
+	producing, wanting, due                 []*symbol
+	lastProduced, lastPublished, lastBeaten position.Symbol
 }
 
 // New checks the options and returns an engine that has seen nothing yet.

@@ -71,6 +71,7 @@ var may = []struct {
 		[]string{"internal/engine", "internal/feed", "internal/freeport", "internal/position", "internal/store", "kernel"},
 		"what is measured is put together from its parts; what depends on settings comes from outside",
 	},
+	{"internal/footprint", nil, "memory is bytes, whoever they belong to"},
 	{"internal/freeport", nil, "a port is a number"},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
@@ -81,7 +82,7 @@ var may = []struct {
 	{"internal/golden/vector", nil, "vectors are files and numbers: what is compared with them comes from elsewhere"},
 	{"internal/app", []string{
 		"internal/bench", "internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
-		"internal/feed", "internal/feed/binance", "internal/golden", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
+		"internal/feed", "internal/feed/binance", "internal/footprint", "internal/golden", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
 		"internal/position", "internal/proof", "internal/rules", "internal/store", "internal/top", "internal/watch", "kernel", "testdata/vectors",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
 	{
