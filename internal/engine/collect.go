@@ -48,8 +48,8 @@ func (e *Engine) noteTrip(took time.Duration) {
 }
 
 // mostPublishesAtOnce bounds the memory of a batch, for proposals and for produced states each. For as many, one round trip
-// more does not show.
-const mostPublishesAtOnce = 1000
+// more and another look at every symbol do not show.
+const mostPublishesAtOnce = 2500
 
 // turn is where the next batch goes on in a list of symbols that does not fit into it: behind the last one of the batch
 // before, so that under overload no symbol always comes last.
@@ -64,7 +64,7 @@ func turn(wanting []*symbol, last position.Symbol) int {
 }
 
 func (e *Engine) addPublishes(b *store.Batch, wanting []*symbol, now time.Time) {
-	n := min(len(wanting), mostPublishesAtOnce)
+	n := min(len(wanting), e.publishesAtOnce)
 	if n == 0 {
 		return
 	}
@@ -206,10 +206,10 @@ func (e *Engine) mayProduce(s *symbol, now time.Time) bool {
 
 func (e *Engine) addProduced(b *store.Batch, producing []*symbol, now time.Time) {
 	first := 0
-	if len(producing) > mostPublishesAtOnce {
+	if len(producing) > e.publishesAtOnce {
 		first = turn(producing, e.lastProduced)
 	}
-	for i := range min(len(producing), mostPublishesAtOnce) {
+	for i := range min(len(producing), e.publishesAtOnce) {
 		s := producing[(first+i)%len(producing)]
 		e.produce(s, b, now)
 		e.lastProduced = s.name

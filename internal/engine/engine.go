@@ -60,10 +60,11 @@ type Engine struct {
 	universe []position.Symbol
 	status   Status
 
-	shown       int // rows of the last status
-	beatsAtOnce int // heartbeats in a batch
-	trips       [8]time.Duration
-	tripNo      int
+	shown           int // rows of the last status
+	publishesAtOnce int // proposals in a batch
+	beatsAtOnce     int // heartbeats in one
+	trips           [8]time.Duration
+	tripNo          int
 
 	// Of the last batch: room for the next, and who was the last in it.
 	producing, wanting, due                 []*symbol
@@ -111,8 +112,10 @@ func New(opts Options) (*Engine, error) {
 		refused:   make(map[string][]position.Symbol),
 		said:      make(map[saidKey]time.Time),
 
-		beatsAtOnce: leastBeatsAtOnce,
-		met:         opts.Metrics,
+		publishesAtOnce: mostPublishesAtOnce,
+		beatsAtOnce:     leastBeatsAtOnce,
+
+		met: opts.Metrics,
 	}
 	if e.clock == nil {
 		e.clock = feed.Wall{}

@@ -144,8 +144,9 @@ func TestBatchDoesNotGrowWithRoundTrips(t *testing.T) {
 
 // More proposals than a batch takes: every symbol gets its turn, also where those that had it want to be published again.
 func TestPublishesUnderOverloadTakeTurns(t *testing.T) {
-	const symbols, most, batches = 1500, 1000, 3
+	const symbols, most, batches = 150, 100, 3
 	d := newDesk(t)
+	d.eng.SetPublishesAtOnce(most)
 	records := d.many(symbols)
 	d.now = d.now.Add(time.Second)
 	d.redis.SetTime(d.now)
@@ -170,6 +171,40 @@ func TestPublishesUnderOverloadTakeTurns(t *testing.T) {
 	}
 	if len(published) != symbols {
 		t.Errorf("%d of %d symbols were published in %d batches", len(published), symbols, batches)
+	}
+}
+
+// Market states that are produced for others go in batches as well, and none is left out.
+func TestProducedStatesTakeTurns(t *testing.T) {
+	const symbols, most = 25, 10
+	d := newDesk(t)
+	d.eng.SetPublishesAtOnce(most)
+	records := make([]position.Record, symbols)
+	for i := range records {
+		sym := position.Symbol("S" + strconv.Itoa(1000+i) + "USDT")
+		records[i] = d.long(sym, 99, 100)
+		d.market(sym, 100)
+	}
+	d.eng.Offer(d.snapshot(records...))
+	d.lease(d.eng)
+	d.recall(d.eng)
+	produced := map[position.Symbol]int{}
+	for i, want := range []int{most, most, symbols - 2*most, 0} {
+		work := step(t, d.eng, d.now)
+		if n := len(work.Batch.States); n != want {
+			t.Errorf("batch %d has %d states, want %d", i, n, want)
+		}
+		for _, s := range work.Batch.States {
+			produced[s.Symbol]++
+		}
+		res, err := d.store.Write(context.Background(), work.Batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.eng.Confirm(work, res, nil, d.now)
+	}
+	if len(produced) != symbols {
+		t.Errorf("states of %d symbols were produced, not of %d", len(produced), symbols)
 	}
 }
 
