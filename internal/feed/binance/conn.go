@@ -49,7 +49,14 @@ type conn struct {
 	subs    map[string]time.Time // by stream: since when it was confirmed, zero while it is not
 	pending map[int64]request
 	nextID  int64
-	marks   map[*track]bool // whose mark price came on this connection
+	marks   map[*track]*markSeen
+}
+
+// markSeen is what a connection brought of one mark price. It is alive where it was news to the track, or where its own event
+// times move: beside a connection that is always a little faster nothing is ever news. Repeating the same is no sign of life.
+type markSeen struct {
+	first int64 // event time
+	alive bool
 }
 
 // connect opens a connection that asks for the given streams: the first ones by its address, in the documented form,
@@ -78,7 +85,7 @@ func (l *line) connect(ctx context.Context, streams []string) (*conn, error) {
 	c := &conn{
 		line: l, ws: ws, born: now, last: now, cancel: cancel, done: make(chan struct{}),
 		requests: make(chan request, requestsWaiting), subs: make(map[string]time.Time),
-		pending: make(map[int64]request), marks: make(map[*track]bool),
+		pending: make(map[int64]request), marks: make(map[*track]*markSeen),
 	}
 	for _, s := range first {
 		c.subs[s] = now
@@ -265,11 +272,8 @@ func (c *conn) route(name, data []byte) {
 	case bytes.HasPrefix(kind, []byte("kline_")):
 		t.takeKline(data)
 	case bytes.HasPrefix(kind, []byte("markPrice")):
-		if t.takeMark(data) {
-			c.mu.Lock()
-			c.marks[t] = true
-			c.mu.Unlock()
-		}
+		event, fresh := t.takeMark(data)
+		c.sawMark(t, event, fresh)
 	case bytes.Equal(kind, []byte("bookTicker")):
 		t.holdBook(data)
 	default:
@@ -310,8 +314,30 @@ func (c *conn) lastMessage() time.Time {
 	return c.last
 }
 
+// sawMark notes a mark price that came on this connection; event is 0 where it could not be used.
+func (c *conn) sawMark(t *track, event int64, fresh bool) {
+	if event == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := c.marks[t]
+	if seen == nil {
+		seen = &markSeen{first: event}
+		c.marks[t] = seen
+	}
+	seen.alive = seen.alive || fresh || event > seen.first
+}
+
+// markCount is the number of symbols whose mark price is alive on this connection.
 func (c *conn) markCount() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.marks)
+	n := 0
+	for _, seen := range c.marks {
+		if seen.alive {
+			n++
+		}
+	}
+	return n
 }

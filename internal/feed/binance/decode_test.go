@@ -232,7 +232,7 @@ func FuzzMessage(f *testing.F) {
 			}
 		})
 		tr.ready, tr.next = true, time.UnixMilli(t0).UTC()
-		c := &conn{line: tr.market, pending: map[int64]request{}, subs: map[string]time.Time{}, marks: map[*track]bool{}}
+		c := &conn{line: tr.market, pending: map[int64]request{}, subs: map[string]time.Time{}, marks: map[*track]*markSeen{}}
 		c.take(message)
 		tr.mu.Lock()
 		tr.lookAtBook(fd.opts.Now())

@@ -137,7 +137,7 @@ func TestSilence(t *testing.T) {
 					}
 				}
 				if tc.stays && r.feed.Stats().Rotations == 0 {
-					t.Error("the connection was not replaced")
+					t.Errorf("the connection was not replaced: %v, stats %+v", r.said(), r.feed.Stats())
 				}
 				time.Sleep(8 * time.Minute)
 				before := len(r.said())

@@ -218,26 +218,27 @@ func (t *track) drain() {
 	}
 }
 
-// takeMark takes one message of the mark price stream. A message that is not newer than the last is no sign of life.
-func (t *track) takeMark(data []byte) (fresh bool) {
+// takeMark takes one message of the mark price stream. A message that is not newer than the last is no sign of life of the
+// symbol. The event time is 0 where the message cannot be used.
+func (t *track) takeMark(data []byte) (event int64, fresh bool) {
 	q, bad, ok := decodeMark(data, t.symbol)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.gone {
-		return false
+		return 0, false
 	}
 	if ok && q.event <= t.markEvent {
 		t.f.counts.late.Add(1)
-		return false
+		return q.event, false
 	}
 	at, bad, ok := t.dated(q, bad, ok)
 	if !ok {
 		t.f.refuse(t.symbol, t.markStream(), bad)
-		return false
+		return 0, false
 	}
 	t.markEvent, t.markAt, t.saidMark = q.event, time.Now(), false
 	t.f.sink(feed.Price{Symbol: t.symbol, Price: q.price, At: at})
-	return true
+	return q.event, true
 }
 
 func (t *track) dated(q quote, bad flaw, ok bool) (time.Time, flaw, bool) {

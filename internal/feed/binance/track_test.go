@@ -170,8 +170,29 @@ func TestContradictionIsRefused(t *testing.T) {
 		t.Error("a mark price that is not newer was taken")
 	}
 	future := fmt.Appendf(nil, `{"e":"markPriceUpdate","E":%d,"s":"BTCUSDT","p":"1"}`, now.Add(2*time.Minute).UnixMilli())
-	if tr.takeMark(future); len(refused) != 2 || refused[1].Reason != feed.ReasonFuture {
+	if _, fresh := tr.takeMark(future); fresh || len(refused) != 2 || refused[1].Reason != feed.ReasonFuture {
 		t.Errorf("from the future: %v", refused)
+	}
+}
+
+// A connection that is to take over brings the same mark prices as the one before, perhaps always a little later. It counts as
+// alive when its own event times move, and not where it repeats itself.
+func TestASuccessorMayBeSlower(t *testing.T) {
+	f, tr := newBench(t, func(feed.Event) {})
+	old, successor := &conn{line: tr.market, marks: map[*track]*markSeen{}}, &conn{line: tr.market, marks: map[*track]*markSeen{}}
+	mark := func(c *conn, second int64) {
+		c.route([]byte(tr.markStream()), fmt.Appendf(nil, `{"e":"markPriceUpdate","E":%d,"s":"BTCUSDT","p":"1"}`, t0+1000*second))
+	}
+	mark(old, 1)
+	mark(successor, 1)
+	mark(old, 2)
+	mark(successor, 1)
+	if n := successor.markCount(); n != 0 || old.markCount() != 1 {
+		t.Errorf("repeating the same: %d alive", n)
+	}
+	mark(successor, 2)
+	if n := successor.markCount(); n != 1 || f.counts.late.Load() != 3 {
+		t.Errorf("always a little later: %d alive, %d late", n, f.counts.late.Load())
 	}
 }
 
