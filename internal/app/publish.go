@@ -142,8 +142,8 @@ func (r *publisherRole) close() {
 }
 
 // publisherGarbage may gather in a process that publishes and does nothing else. What it keeps are closes and their sorted
-// returns, numbers that the collector need not look through: with ten thousand symbols it runs every second or two then,
-// for a few milliseconds, and saves as much memory as they need.
+// returns, numbers that the collector need not look through: running about twice a second with ten thousand symbols, it saves
+// nearly as much memory as they need.
 const publisherGarbage = 24 << 20
 
 // run runs the publisher and its ports until the end and prints the summary.

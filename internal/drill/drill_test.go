@@ -106,6 +106,33 @@ func TestTheObserverSeesWhatMustNeverBe(t *testing.T) {
 	}
 }
 
+func TestAPageIsHeldAgainstRedis(t *testing.T) {
+	const page = "quantum_harvest_up 1\nquantum_harvest_kill_score{symbol=\"BTCUSDT\"} 0.5\n"
+	read := map[string]bool{"BTCUSDT": true}
+	for name, c := range map[string]struct {
+		page string
+		read map[string]bool
+		held string
+		says string
+	}{
+		"what Redis holds":            {page, read, "0.50", ""},
+		"what it never held":          {page, read, "0.6", "never held"},
+		"Redis was out of our reach":  {page, nil, "0.6", ""},
+		"a symbol that nobody holds":  {strings.ReplaceAll(page, "BTC", "XRP"), read, "0.5", "nobody holds"},
+		"symbols while Redis is away": {strings.ReplaceAll(page, "up 1", "up 0"), read, "0.5", "Redis is away"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newTestObserver()
+			o.note("BTCUSDT", hash(map[string]string{"kill_score": c.held}))
+			o.judge(c.page, c.read)
+			text := strings.Join(o.problems(), "\n")
+			if (c.says == "") != (text == "") || !strings.Contains(text, c.says) {
+				t.Errorf("it says %q", text)
+			}
+		})
+	}
+}
+
 func TestAClaimOfTheExporterIsExcusedOnceRedisHeldIt(t *testing.T) {
 	o := newTestObserver()
 	o.claims["x"] = [2]string{faulted, "kill_score=0.5"}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -51,54 +52,46 @@ func (e *Engine) noteTrip(took time.Duration) {
 // more and another look at every symbol do not show.
 const mostPublishesAtOnce = 2500
 
-// turn is where the next batch goes on in a list of symbols that does not fit into it: behind the last one of the batch
-// before, so that under overload no symbol always comes last.
-func turn(wanting []*symbol, last position.Symbol) int {
-	first, _ := slices.BinarySearchFunc(wanting, last, func(s *symbol, last position.Symbol) int {
-		if s.name <= last {
-			return -1
+// inTurns gives up to most of the symbols, which are in order. Where that is not all of them it goes on behind the last one of
+// the batch before, so that under overload no symbol always comes last.
+func inTurns(all []*symbol, most int, last *position.Symbol) iter.Seq[*symbol] {
+	return func(yield func(*symbol) bool) {
+		first := 0
+		if len(all) > most {
+			first, _ = slices.BinarySearchFunc(all, *last, func(s *symbol, last position.Symbol) int {
+				if s.name <= last {
+					return -1
+				}
+				return 1
+			})
 		}
-		return 1
-	})
-	return first
+		for i := range min(len(all), most) {
+			s := all[(first+i)%len(all)]
+			*last = s.name
+			if !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 func (e *Engine) addPublishes(b *store.Batch, wanting []*symbol, now time.Time) {
-	n := min(len(wanting), e.publishesAtOnce)
-	if n == 0 {
-		return
-	}
-	first := 0
-	if len(wanting) > n {
-		first = turn(wanting, e.lastPublished)
-	}
-	b.Publishes = make([]store.Proposal, n)
-	for i := range n {
-		s := wanting[(first+i)%len(wanting)]
-		if want := e.wants(s); want == PublishFirst || want == PublishRepair {
+	b.Publishes = make([]store.Proposal, 0, min(len(wanting), e.publishesAtOnce))
+	for s := range inTurns(wanting, e.publishesAtOnce, &e.lastPublished) {
+		if s.held.proposal.Revision == 0 || s.held.distrust {
 			b.Expect = append(b.Expect, s.name)
 		}
-		e.stamp(s, &b.Publishes[i], now)
+		b.Publishes = append(b.Publishes, store.Proposal{})
+		e.stamp(s, &b.Publishes[len(b.Publishes)-1], now)
 		s.inFlight, s.beatCarried = true, s.beatDue
-		e.lastPublished = s.name
 	}
 }
 
 func (e *Engine) addBeats(b *store.Batch, due []*symbol, now time.Time) {
-	n := min(len(due), e.beatsAtOnce)
-	if n == 0 {
-		return
-	}
-	first := 0
-	if len(due) > n {
-		first = turn(due, e.lastBeaten)
-	}
-	b.Beats = make([]store.Beat, 0, n)
-	for i := range n {
-		s := due[(first+i)%len(due)]
+	b.Beats = make([]store.Beat, 0, min(len(due), e.beatsAtOnce))
+	for s := range inTurns(due, e.beatsAtOnce, &e.lastBeaten) {
 		b.Beats = append(b.Beats, e.beat(s, now))
 		s.inFlight = true
-		e.lastBeaten = s.name
 	}
 }
 
@@ -155,7 +148,9 @@ func (e *Engine) collect(now time.Time) Work {
 			e.due = append(e.due, s)
 		}
 	}
-	e.addProduced(b, e.producing, now)
+	for s := range inTurns(e.producing, e.publishesAtOnce, &e.lastProduced) {
+		e.produce(s, b, now)
+	}
 	e.addPublishes(b, e.wanting, now)
 	e.addBeats(b, e.due, now)
 	clear(e.producing)
@@ -202,18 +197,6 @@ func (e *Engine) mayProduce(s *symbol, now time.Time) bool {
 	m := &s.market
 	wanted := m.produces || (len(e.opts.StateSymbols) == 0 && s.open && s.covered)
 	return wanted && !e.opts.NoProducing && !m.consumed && now.Sub(m.producedAt) >= e.opts.ProduceEvery && now.Sub(m.at) <= e.opts.MarketStale
-}
-
-func (e *Engine) addProduced(b *store.Batch, producing []*symbol, now time.Time) {
-	first := 0
-	if len(producing) > e.publishesAtOnce {
-		first = turn(producing, e.lastProduced)
-	}
-	for i := range min(len(producing), e.publishesAtOnce) {
-		s := producing[(first+i)%len(producing)]
-		e.produce(s, b, now)
-		e.lastProduced = s.name
-	}
 }
 
 func (e *Engine) produce(s *symbol, b *store.Batch, now time.Time) {

@@ -101,6 +101,14 @@ func TestWhateverHappensTheHashIsWholeAndNothingGoesBack(t *testing.T) {
 // many opens positions in n symbols and lets everything be published.
 func (d *desk) many(n int) []position.Record {
 	d.t.Helper()
+	records := d.open(n)
+	d.run(d.eng)
+	return records
+}
+
+// open tells the engine of positions in n symbols and their markets.
+func (d *desk) open(n int) []position.Record {
+	d.t.Helper()
 	records := make([]position.Record, n)
 	for i := range records {
 		sym := position.Symbol("S" + strconv.Itoa(1000+i) + "USDT")
@@ -108,8 +116,19 @@ func (d *desk) many(n int) []position.Record {
 		d.market(sym, 100)
 	}
 	d.eng.Offer(d.snapshot(records...))
-	d.run(d.eng)
 	return records
+}
+
+// batch lets the engine take one step and carries out what it wants.
+func (d *desk) batch() (engine.Work, store.Results) {
+	d.t.Helper()
+	work := d.eng.Step(d.now, true)
+	res, err := d.store.Write(context.Background(), work.Batch)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.eng.Confirm(work, res, nil, d.now)
+	return work, res
 }
 
 // TestBatchDoesNotGrowWithRoundTrips checks that a batch is one round trip, whatever is in it, and that heartbeats go in
@@ -123,20 +142,15 @@ func TestBatchDoesNotGrowWithRoundTrips(t *testing.T) {
 		d.lease(d.eng)
 		seen := map[position.Symbol]bool{}
 		for i, beats := range want {
-			work := step(t, d.eng, d.now)
-			res, err := d.store.Write(context.Background(), work.Batch)
-			if err != nil {
-				t.Fatal(err)
-			}
+			work, res := d.batch()
 			if len(work.Batch.Beats) != beats || res.RoundTrips != 1 {
 				t.Errorf("%d symbols, batch %d: %d beats in %d round trips, want %d in 1", n, i, len(work.Batch.Beats), res.RoundTrips, beats)
 			}
 			for _, b := range work.Batch.Beats {
 				seen[b.Symbol] = true
 			}
-			d.eng.Confirm(work, res, nil, d.now)
 		}
-		if work := step(t, d.eng, d.now); len(seen) != n || len(work.Batch.Beats) != 0 {
+		if work := d.eng.Step(d.now, true); len(seen) != n || len(work.Batch.Beats) != 0 {
 			t.Errorf("%d symbols: %d were beaten, %d are left", n, len(seen), len(work.Batch.Beats))
 		}
 	}
@@ -156,18 +170,13 @@ func TestPublishesUnderOverloadTakeTurns(t *testing.T) {
 		for _, r := range records { // up and down: there is a stop, and there is none
 			d.eng.Offer(feed.Price{Symbol: r.Symbol, Price: 99 + 8*float64(i%2), At: d.now})
 		}
-		work := step(t, d.eng, d.now)
+		work, _ := d.batch()
 		if n := len(work.Batch.Publishes); n == 0 || n > most {
 			t.Errorf("batch %d has %d publishes", i, n)
 		}
 		for _, p := range work.Batch.Publishes {
 			published[p.Symbol]++
 		}
-		res, err := d.store.Write(context.Background(), work.Batch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.eng.Confirm(work, res, nil, d.now)
 	}
 	if len(published) != symbols {
 		t.Errorf("%d of %d symbols were published in %d batches", len(published), symbols, batches)
@@ -179,29 +188,18 @@ func TestProducedStatesTakeTurns(t *testing.T) {
 	const symbols, most = 25, 10
 	d := newDesk(t)
 	d.eng.SetPublishesAtOnce(most)
-	records := make([]position.Record, symbols)
-	for i := range records {
-		sym := position.Symbol("S" + strconv.Itoa(1000+i) + "USDT")
-		records[i] = d.long(sym, 99, 100)
-		d.market(sym, 100)
-	}
-	d.eng.Offer(d.snapshot(records...))
+	d.open(symbols)
 	d.lease(d.eng)
 	d.recall(d.eng)
 	produced := map[position.Symbol]int{}
 	for i, want := range []int{most, most, symbols - 2*most, 0} {
-		work := step(t, d.eng, d.now)
+		work, _ := d.batch()
 		if n := len(work.Batch.States); n != want {
 			t.Errorf("batch %d has %d states, want %d", i, n, want)
 		}
 		for _, s := range work.Batch.States {
 			produced[s.Symbol]++
 		}
-		res, err := d.store.Write(context.Background(), work.Batch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.eng.Confirm(work, res, nil, d.now)
 	}
 	if len(produced) != symbols {
 		t.Errorf("states of %d symbols were produced, not of %d", len(produced), symbols)
@@ -227,12 +225,7 @@ func TestHeartbeatsUnderOverloadTakeTurns(t *testing.T) {
 					d.eng.ConfirmLease(ask, ans, err, d.now.Add(c.trip))
 				}
 			}
-			work := step(t, d.eng, d.now)
-			res, err := d.store.Write(context.Background(), work.Batch)
-			if err != nil {
-				t.Fatal(err)
-			}
-			d.eng.Confirm(work, res, err, d.now)
+			work, _ := d.batch()
 			largest = max(largest, len(work.Batch.Beats))
 			for _, b := range work.Batch.Beats {
 				beaten[b.Symbol]++
@@ -246,9 +239,4 @@ func TestHeartbeatsUnderOverloadTakeTurns(t *testing.T) {
 			t.Errorf("round trips of %s: a symbol was beaten %d to %d times, in batches of up to %d", c.trip, least, most, largest)
 		}
 	}
-}
-
-func step(t *testing.T, eng *engine.Engine, now time.Time) engine.Work {
-	t.Helper()
-	return eng.Step(now, true)
 }
