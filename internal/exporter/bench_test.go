@@ -49,33 +49,16 @@ func BenchmarkScrape1000(b *testing.B) {
 
 func BenchmarkScrape10000(b *testing.B) { benchmarkScrape(b, 10000, "text/plain", "gzip") }
 
-func BenchmarkGather1000(b *testing.B) {
-	e := newExporter(b, Options{Reader: fixed(manySymbols(1000))})
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := e.Gather(); err != nil {
-			b.Fatal(err)
+// A scrape costs a few allocations a symbol, and none a sample.
+func TestScrapeAllocatesPerSymbol(t *testing.T) {
+	const symbols = 1000
+	h := handler(newExporter(t, Options{Reader: fixed(manySymbols(symbols))}))
+	for _, accept := range []string{"text/plain", "application/openmetrics-text;version=1.0.0"} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Header.Set("Accept", accept)
+		allocs := testing.AllocsPerRun(3, func() { h.ServeHTTP(discard{make(http.Header)}, r) })
+		if allocs > 8*symbols {
+			t.Errorf("%s: %d symbols took %.0f allocations", accept, symbols, allocs)
 		}
-	}
-}
-
-// A sample costs less than one allocation: they come in blocks.
-func TestSamplesAreAllocatedInBlocks(t *testing.T) {
-	e := newExporter(t, Options{Reader: fixed(manySymbols(1000))})
-	samples := 0
-	families, err := e.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, mf := range families {
-		samples += len(mf.Metric)
-	}
-	allocs := testing.AllocsPerRun(3, func() {
-		if _, err := e.Gather(); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if samples < 40000 || allocs > float64(samples) {
-		t.Errorf("%d samples took %.0f allocations", samples, allocs)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	dto "github.com/prometheus/client_model/go"
 
+	"quantumharvest/internal/listen"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
 )
@@ -182,16 +182,17 @@ func newCounterVec(d Desc) *prometheus.CounterVec {
 // Registry is where the exporter's own metrics are, for others that are shown on the same page.
 func (e *Exporter) Registry() *prometheus.Registry { return e.registry }
 
-// Gather is GatherContext within 5 s. It makes the Exporter a prometheus.Gatherer.
+// Gather is GatherPage within 5 s, as messages. It makes the Exporter a prometheus.Gatherer.
 func (e *Exporter) Gather() ([]*dto.MetricFamily, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), gatherTimeout)
 	defer cancel()
-	return e.GatherContext(ctx)
+	page, err := e.GatherPage(ctx)
+	return page.Messages(), err
 }
 
-// GatherContext reads the store and gives everything there is to show, sorted by name. A store that cannot be read by
-// the end of ctx is no error: it shows as quantum_harvest_up 0.
-func (e *Exporter) GatherContext(ctx context.Context) ([]*dto.MetricFamily, error) {
+// GatherPage reads the store and gives everything there is to show. A store that cannot be read by the end of ctx is no
+// error: it shows as quantum_harvest_up 0.
+func (e *Exporter) GatherPage(ctx context.Context) (listen.Page, error) {
 	var f families
 	counted := e.beginCount(ctx)
 	s, joined, err := e.reads.get(ctx)
@@ -213,10 +214,8 @@ func (e *Exporter) GatherContext(ctx context.Context) ([]*dto.MetricFamily, erro
 	}
 	f.positions(<-counted)
 
-	own, gatherErr := e.registry.Gather()
-	all := append(f.out, own...)
-	slices.SortFunc(all, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return all, gatherErr
+	own, err := e.registry.Gather()
+	return listen.Page{Families: own, Gauges: f}, err
 }
 
 // Ready tells whether the store can be read now, and if not why.
@@ -329,11 +328,11 @@ func (f *families) positions(open map[string]int) {
 	for source, n := range open {
 		byLabel[labelText(source)] += n
 	}
-	var metrics []*dto.Metric
+	var samples []listen.Sample
 	for _, source := range slices.Sorted(maps.Keys(byLabel)) {
-		metrics = append(metrics, f.sample([]*dto.LabelPair{pair("source", source)}, float64(byLabel[source])))
+		samples = append(samples, with(float64(byLabel[source]), "source", source))
 	}
-	f.add(&descOpenPositions, metrics)
+	f.few(&descOpenPositions, samples...)
 }
 
 // logScrape leaves the line that operators look for, at most once every interval.

@@ -339,7 +339,7 @@ func TestABadFieldTakesOnlyItsOwnSamples(t *testing.T) {
 				}
 			}
 			for _, c := range columns {
-				_, there := got[c.Name+fmt.Sprint([]*dto.LabelPair{pair("symbol", "BTCUSDT")})]
+				_, there := got[c.Name+fmt.Sprint([]*dto.LabelPair{{Name: proto.String("symbol"), Value: proto.String("BTCUSDT")}})]
 				legacyView := name == "schema_version" && spoilt == "" // then our fields are another writer's business
 				if want := c.field != name; there != want && !legacyView && !(name == "schema_version") {
 					t.Errorf("%s = %q: sample of %s there: %v, want %v", name, spoilt, c.Name, there, want)

@@ -1,12 +1,12 @@
 package exporter
 
 import (
+	"iter"
+	"slices"
 	"strconv"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
-
+	"quantumharvest/internal/listen"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
 	"quantumharvest/kernel"
@@ -38,151 +38,148 @@ func (f fieldBits) of(problems []store.Problem) (set uint64) {
 	return set
 }
 
-// families builds the metric families of one scrape. Labels come in the order of the table, symbol first, as scripts of
-// the earlier deployment look for them; Prometheus does not mind. The families are made of protocol messages outright, in large blocks: at
-// ten thousand symbols the usual way, one object and one channel send per sample, costs seconds of a core.
-type families struct {
-	cells []cell
-	out   []*dto.MetricFamily
-}
-
-// cell is everything one gauge sample needs.
-type cell struct {
-	metric dto.Metric
-	gauge  dto.Gauge
-	value  float64
-}
-
-const cellsPerBlock = 512
-
-func (f *families) sample(labels []*dto.LabelPair, v float64) *dto.Metric {
-	if len(f.cells) == 0 {
-		f.cells = make([]cell, cellsPerBlock)
-	}
-	c := &f.cells[0]
-	f.cells = f.cells[1:]
-	c.value = v
-	c.gauge.Value = &c.value
-	c.metric.Gauge = &c.gauge
-	c.metric.Label = labels
-	return &c.metric
-}
+// families are the gauges of one scrape. Labels come in the order of the table, symbol first, as scripts of the earlier
+// deployment look for them; Prometheus does not mind.
+type families []listen.Gauges
 
 // add appends a family; one without samples is left out, as the exposition formats want it.
-func (f *families) add(d *Desc, metrics []*dto.Metric) {
-	if len(metrics) == 0 {
+func (f *families) add(d *Desc, samples iter.Seq[listen.Sample]) {
+	for range samples {
+		*f = append(*f, listen.Gauges{Name: d.Name, Help: d.Help, Samples: samples})
 		return
 	}
-	f.out = append(f.out, &dto.MetricFamily{
-		Name: &d.Name, Help: &d.Help, Type: dto.MetricType_GAUGE.Enum(), Metric: metrics,
-	})
 }
 
-func (f *families) one(d *Desc, v float64) { f.add(d, []*dto.Metric{f.sample(nil, v)}) }
+// few adds a family of samples that are at hand.
+func (f *families) few(d *Desc, samples ...listen.Sample) { f.add(d, slices.Values(samples)) }
 
-func pair(name, value string) *dto.LabelPair {
-	return &dto.LabelPair{Name: proto.String(name), Value: proto.String(value)}
+func (f *families) one(d *Desc, v float64) { f.few(d, listen.Sample{Value: v}) }
+
+// with is a sample with labels of its own.
+func with(v float64, pairs ...string) listen.Sample {
+	labels := listen.NewLabels(pairs...)
+	return listen.Sample{Of: &labels, Value: v}
 }
 
-// row is one proposal that could be read.
+// row is one symbol that could be read or not, with what its samples share.
 type row struct {
-	proposal *store.Proposal
-	bad      uint64         // its fields with a problem
-	symbol   *dto.LabelPair // shared by all its samples
-	labels   []*dto.LabelPair
+	entry  *store.Entry
+	bad    uint64 // fields of its proposal with a problem
+	labels listen.Labels
+	state  *listen.Labels // of its info
 }
+
+// read tells whether the row has a proposal.
+func (r *row) read() bool { return r.entry.Err == nil && r.entry.Found }
 
 // symbols adds everything that has a label symbol, and the counts over all of them.
 func (f *families) symbols(s *snapshot, bits fieldBits) {
-	rows := make([]row, 0, len(s.Entries))
-	present := make([]*dto.Metric, 0, len(s.Entries))
-	problems := make([]*dto.Metric, 0, len(s.Entries))
-	unreadable, incomplete := 0, 0
+	rows := make([]row, len(s.Entries))
+	states := map[stateKey]*listen.Labels{}
+	action := bits["harvest_action"]
+	found, unreadable, incomplete := 0, 0, 0
 	for i := range s.Entries {
-		e := &s.Entries[i]
-		symbol := pair("symbol", string(e.Symbol))
-		labels := []*dto.LabelPair{symbol}
-		if e.Err != nil {
+		r := &rows[i]
+		r.entry = &s.Entries[i]
+		r.labels = listen.NewLabels("symbol", string(r.entry.Symbol))
+		switch {
+		case r.entry.Err != nil:
 			unreadable++
+		case r.entry.Found:
+			found++
+			r.bad = bits.of(r.entry.Problems)
+			r.state = stateLabels(states, &r.entry.Proposal)
+			if r.bad != 0 {
+				incomplete++
+			}
 		}
-		if e.Err != nil || !e.Found {
-			present = append(present, f.sample(labels, 0))
-			continue
-		}
-		bad := bits.of(e.Problems)
-		usable := 1.0
-		if bad&bits["harvest_action"] != 0 {
-			usable = 0 // a timestamp alone is no proposal
-		}
-		if bad != 0 {
-			incomplete++
-		}
-		present = append(present, f.sample(labels, usable))
-		problems = append(problems, f.sample(labels, float64(len(e.Problems))))
-		rows = append(rows, row{&e.Proposal, bad, symbol, labels})
-	}
-	expected := make([]*dto.Metric, len(s.expected))
-	for i, sym := range s.expected {
-		expected[i] = f.sample([]*dto.LabelPair{pair("symbol", string(sym))}, 1)
 	}
 
 	for i := range columns {
 		f.column(&columns[i], bits, rows)
 	}
-	f.oneHot(&descAction, "action", bits["harvest_action"], rows, actionNames(), func(p *store.Proposal) string { return string(p.Action) })
+	f.oneHot(&descAction, "action", action, rows, actionNames(), func(p *store.Proposal) string { return string(p.Action) })
 	f.oneHot(&descInputState, "state", bits["input_state"], rows, inputStates(), func(p *store.Proposal) string { return string(p.InputState) })
-	f.info(rows)
-	f.add(&descExpected, expected)
-	f.add(&descPresent, present)
-	f.add(&descProblems, problems)
-	f.add(&descSymbols, []*dto.Metric{
-		f.sample([]*dto.LabelPair{pair("state", "expected")}, float64(len(s.expected))),
-		f.sample([]*dto.LabelPair{pair("state", "found")}, float64(len(rows))),
-		f.sample([]*dto.LabelPair{pair("state", "incomplete")}, float64(incomplete)),
-		f.sample([]*dto.LabelPair{pair("state", "invalid")}, float64(s.Invalid)),
-		f.sample([]*dto.LabelPair{pair("state", "missing")}, float64(len(s.Entries)-len(rows)-unreadable)),
-		f.sample([]*dto.LabelPair{pair("state", "unreadable")}, float64(unreadable)),
-	})
+	f.add(&descInfo, each(rows, func(r *row) (listen.Sample, bool) {
+		return listen.Sample{Of: &r.labels, And: r.state, Value: 1}, r.read()
+	}))
+	expected := make([]listen.Labels, len(s.expected))
+	for i, sym := range s.expected {
+		expected[i] = listen.NewLabels("symbol", string(sym))
+	}
+	f.add(&descExpected, each(expected, func(l *listen.Labels) (listen.Sample, bool) {
+		return listen.Sample{Of: l, Value: 1}, true
+	}))
+	f.add(&descPresent, each(rows, func(r *row) (listen.Sample, bool) {
+		usable := 0.0
+		if r.read() && r.bad&action == 0 { // a timestamp alone is no proposal
+			usable = 1
+		}
+		return listen.Sample{Of: &r.labels, Value: usable}, true
+	}))
+	f.add(&descProblems, each(rows, func(r *row) (listen.Sample, bool) {
+		return listen.Sample{Of: &r.labels, Value: float64(len(r.entry.Problems))}, r.read()
+	}))
+	f.few(&descSymbols,
+		with(float64(len(s.expected)), "state", "expected"),
+		with(float64(found), "state", "found"),
+		with(float64(incomplete), "state", "incomplete"),
+		with(float64(s.Invalid), "state", "invalid"),
+		with(float64(len(s.Entries)-found-unreadable), "state", "missing"),
+		with(float64(unreadable), "state", "unreadable"),
+	)
+}
+
+// each makes samples of the elements of a list that have one.
+func each[T any](list []T, sample func(*T) (listen.Sample, bool)) iter.Seq[listen.Sample] {
+	return func(yield func(listen.Sample) bool) {
+		for i := range list {
+			if s, ok := sample(&list[i]); ok && !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 func (f *families) column(c *gaugeColumn, bits fieldBits, rows []row) {
-	metrics := make([]*dto.Metric, 0, len(rows))
 	bit := bits[c.field]
-	for i := range rows {
-		r := &rows[i]
-		if r.bad&bit != 0 {
-			continue
+	f.add(&c.Desc, each(rows, func(r *row) (listen.Sample, bool) {
+		if !r.read() || r.bad&bit != 0 {
+			return listen.Sample{}, false
 		}
-		if v, ok := c.value(r.proposal); ok {
-			metrics = append(metrics, f.sample(r.labels, v))
-		}
-	}
-	f.add(&c.Desc, metrics)
+		v, ok := c.value(&r.entry.Proposal)
+		return listen.Sample{Of: &r.labels, Value: v}, ok
+	}))
 }
 
 // oneHot adds one sample per possible value: 1 for the one that the proposal has. A proposal without a known value has
 // no samples at all.
 func (f *families) oneHot(d *Desc, label string, bit uint64, rows []row, values []string, of func(*store.Proposal) string) {
-	metrics := make([]*dto.Metric, 0, len(rows)*len(values))
-	pairs := make([]*dto.LabelPair, len(values))
+	labels := make([]listen.Labels, len(values))
 	for i, v := range values {
-		pairs[i] = pair(label, v)
+		labels[i] = listen.NewLabels(label, v)
 	}
-	for i := range rows {
-		r := &rows[i]
-		is := of(r.proposal)
-		if r.bad&bit != 0 || is == "" {
-			continue
-		}
-		for j, v := range values {
-			hot := 0.0
-			if v == is {
-				hot = 1
+	f.add(d, func(yield func(listen.Sample) bool) {
+		for i := range rows {
+			r := &rows[i]
+			if !r.read() || r.bad&bit != 0 {
+				continue
 			}
-			metrics = append(metrics, f.sample([]*dto.LabelPair{r.symbol, pairs[j]}, hot))
+			is := of(&r.entry.Proposal)
+			if is == "" {
+				continue
+			}
+			for j, v := range values {
+				hot := 0.0
+				if v == is {
+					hot = 1
+				}
+				if !yield(listen.Sample{Of: &r.labels, And: &labels[j], Value: hot}) {
+					return
+				}
+			}
 		}
-	}
-	f.add(d, metrics)
+	})
 }
 
 func actionNames() []string {
@@ -197,20 +194,25 @@ func inputStates() []string {
 	return []string{string(store.InputFresh), string(store.InputStaleMarket), string(store.InputStalePosition)}
 }
 
-func (f *families) info(rows []row) {
-	metrics := make([]*dto.Metric, 0, len(rows))
-	for i := range rows {
-		p := rows[i].proposal
-		metrics = append(metrics, f.sample([]*dto.LabelPair{
-			rows[i].symbol,
-			pair("side", string(p.Side)),
-			pair("publisher", labelText(p.Publisher)),
-			pair("market_source", labelText(p.MarketSource)),
-			pair("position_source", labelText(p.PositionSource)),
-			pair("schema_version", strconv.Itoa(p.SchemaVersion)),
-		}, 1))
+// stateKey is what the info of a symbol says beside its name: the same for most of them.
+type stateKey struct {
+	side                      position.Side
+	publisher, market, source string
+	schema                    int
+}
+
+func stateLabels(known map[stateKey]*listen.Labels, p *store.Proposal) *listen.Labels {
+	key := stateKey{p.Side, p.Publisher, p.MarketSource, p.PositionSource, p.SchemaVersion}
+	labels, ok := known[key]
+	if !ok {
+		made := listen.NewLabels(
+			"side", string(p.Side), "publisher", labelText(p.Publisher), "market_source", labelText(p.MarketSource),
+			"position_source", labelText(p.PositionSource), "schema_version", strconv.Itoa(p.SchemaVersion),
+		)
+		labels = &made
+		known[key] = labels
 	}
-	f.add(&descInfo, metrics)
+	return labels
 }
 
 // leases adds who may write what.
@@ -220,29 +222,30 @@ func (f *families) leases(v *store.LeaseView) {
 	}
 	f.one(&descLeaseShards, float64(len(v.Shards)))
 	f.one(&descPublishers, float64(len(v.Members)))
-	var held, until, since, fence, info []*dto.Metric
+	var held, until, since, fence, info []listen.Sample
 	for _, l := range v.Shards {
-		shard := pair("shard", strconv.Itoa(l.Shard))
-		labels := []*dto.LabelPair{shard}
+		shard := listen.NewLabels("shard", strconv.Itoa(l.Shard))
+		sample := func(v float64) listen.Sample { return listen.Sample{Of: &shard, Value: v} }
 		live := 0.0
 		if l.Live(v.Now) {
 			live = 1
-			info = append(info, f.sample([]*dto.LabelPair{shard, pair("holder", labelText(store.HolderName(l.Holder)))}, 1))
+			holder := listen.NewLabels("holder", labelText(store.HolderName(l.Holder)))
+			info = append(info, listen.Sample{Of: &shard, And: &holder, Value: 1})
 			if !l.Since.IsZero() {
-				since = append(since, f.sample(labels, epoch(l.Since)))
+				since = append(since, sample(epoch(l.Since)))
 			}
 		}
-		held = append(held, f.sample(labels, live))
+		held = append(held, sample(live))
 		if !l.Until.IsZero() {
-			until = append(until, f.sample(labels, epoch(l.Until)))
+			until = append(until, sample(epoch(l.Until)))
 		}
 		if l.Fence > 0 {
-			fence = append(fence, f.sample(labels, float64(l.Fence)))
+			fence = append(fence, sample(float64(l.Fence)))
 		}
 	}
-	f.add(&descLeaseHeld, held)
-	f.add(&descLeaseUntil, until)
-	f.add(&descLeaseSince, since)
-	f.add(&descLeaseFence, fence)
-	f.add(&descLeaseInfo, info)
+	f.few(&descLeaseHeld, held...)
+	f.few(&descLeaseUntil, until...)
+	f.few(&descLeaseSince, since...)
+	f.few(&descLeaseFence, fence...)
+	f.few(&descLeaseInfo, info...)
 }

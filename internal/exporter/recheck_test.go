@@ -51,12 +51,12 @@ func TestALossIsLookedAtAgain(t *testing.T) {
 				scrape := func() (present float64) {
 					ctx, cancel := context.WithTimeout(t.Context(), tc.limit)
 					defer cancel()
-					families, err := e.GatherContext(ctx)
+					page, err := e.GatherPage(ctx)
 					if err != nil {
 						t.Fatal(err)
 					}
 					present = -1
-					for _, f := range families {
+					for _, f := range page.Messages() {
 						if f.GetName() == descPresent.Name {
 							present = f.Metric[0].GetGauge().GetValue()
 						}

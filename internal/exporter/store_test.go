@@ -253,7 +253,7 @@ func TestScrapeThatWasGivenUp(t *testing.T) {
 	})})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); _, _ = e.GatherContext(ctx) }()
+	go func() { defer close(done); _, _ = e.GatherPage(ctx) }()
 	<-entered
 	cancel()
 	<-done

@@ -31,7 +31,7 @@ var may = []struct {
 	},
 	{
 		"internal/exporter",
-		[]string{"internal/position", "internal/store", "kernel"},
+		[]string{"internal/listen", "internal/position", "internal/store", "kernel"},
 		"the exporter shows what the store holds; with the engine at hand it would show what the engine believes",
 	},
 	{

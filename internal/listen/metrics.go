@@ -33,11 +33,6 @@ const (
 	scrapeTimeoutHeader = "X-Prometheus-Scrape-Timeout-Seconds"
 )
 
-// ContextGatherer is a gatherer that keeps to the deadline of the scrape. MetricsHandler prefers it to Gather.
-type ContextGatherer interface {
-	GatherContext(ctx context.Context) ([]*dto.MetricFamily, error)
-}
-
 // MetricsOptions tune a MetricsHandler; the zero value is good.
 type MetricsOptions struct {
 	// Registry takes the handler's own metrics (see Metrics); nil keeps them to itself.
@@ -54,7 +49,7 @@ type MetricsOptions struct {
 }
 
 type metricsHandler struct {
-	gather   func(context.Context) ([]*dto.MetricFamily, error)
+	gather   func(context.Context) (Page, error)
 	logger   *slog.Logger
 	timeout  time.Duration
 	offset   time.Duration
@@ -81,7 +76,10 @@ type answer struct {
 // It panics where Registry already holds metrics of that name.
 func MetricsHandler(g prometheus.Gatherer, o MetricsOptions) http.Handler {
 	h := &metricsHandler{
-		gather:  func(context.Context) ([]*dto.MetricFamily, error) { return g.Gather() },
+		gather: func(context.Context) (Page, error) {
+			families, err := g.Gather()
+			return Page{Families: families}, err
+		},
 		logger:  o.Logger,
 		timeout: orDefault(o.DefaultTimeout, defaultScrapeTimeout),
 		offset:  orDefault(o.TimeoutOffset, defaultTimeoutOffset),
@@ -90,8 +88,8 @@ func MetricsHandler(g prometheus.Gatherer, o MetricsOptions) http.Handler {
 			prometheus.CounterOpts{Name: descScrapes.Name, Help: descScrapes.Help}, descScrapes.Labels),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: descInFlight.Name, Help: descInFlight.Help}),
 	}
-	if cg, ok := g.(ContextGatherer); ok {
-		h.gather = cg.GatherContext
+	if pg, ok := g.(PageGatherer); ok {
+		h.gather = pg.GatherPage
 	}
 	if h.logger == nil {
 		h.logger = slog.Default()
@@ -160,22 +158,23 @@ func (h *metricsHandler) prepare(
 	h.inFlight.Inc()
 	defer func() { h.inFlight.Dec(); <-h.slots }()
 
-	families, gatherErr := h.gather(ctx)
-	if len(families) == 0 && gatherErr != nil {
+	page, gatherErr := h.gather(ctx)
+	if len(page.Families)+len(page.Gauges) == 0 && gatherErr != nil {
 		return resultFailed, gatherErr
 	}
 	a.body.Reset()
-	families, hollow := withSamples(families)
+	var hollow error
+	page.Families, hollow = withSamples(page.Families)
 	var encodeErr error
 	if compress {
 		a.gzip.Reset(&a.body)
 		behind := newBehind(a.gzip)
-		encodeErr = encode(behind, &a.gauges, families, format, names)
+		encodeErr = encode(behind, &a.gauges, page, format, names)
 		for _, err := range []error{behind.close(), a.gzip.Close()} {
 			encodeErr = cmp.Or(encodeErr, err)
 		}
 	} else {
-		encodeErr = encode(&a.body, &a.gauges, families, format, names)
+		encodeErr = encode(&a.body, &a.gauges, page, format, names)
 	}
 	switch {
 	case encodeErr != nil:
@@ -204,8 +203,8 @@ func (h *metricsHandler) release(a *answer) {
 	h.answers.Put(a)
 }
 
-// encode writes families in format; with names, only those named.
-func encode(out io.Writer, gauges *gaugeWriter, families []*dto.MetricFamily, format expfmt.Format, names []string) error {
+// encode writes a page in format; with names, only the families named.
+func encode(out io.Writer, gauges *gaugeWriter, page Page, format expfmt.Format, names []string) error {
 	enc := expfmt.NewEncoder(out, format)
 	end := func() error { return nil }
 	if c, ok := enc.(expfmt.Closer); ok {
@@ -214,23 +213,55 @@ func encode(out io.Writer, gauges *gaugeWriter, families []*dto.MetricFamily, fo
 	gauges.out = out
 	kind := format.FormatType()
 	ours := kind == expfmt.TypeTextPlain || kind == expfmt.TypeOpenMetrics
-	write := func(mf *dto.MetricFamily) error {
-		if ours {
-			if done, err := gauges.write(mf, kind == expfmt.TypeOpenMetrics); done {
-				return err
-			}
-		}
-		return enc.Encode(mf)
-	}
-	for _, mf := range families {
-		if len(names) > 0 && !slices.Contains(names, mf.GetName()) {
+	open := kind == expfmt.TypeOpenMetrics
+	for _, f := range families(page) {
+		if len(names) > 0 && !slices.Contains(names, f.name) {
 			continue
 		}
-		if err := write(mf); err != nil {
-			return fmt.Errorf("%s: %w", mf.GetName(), err)
+		var done bool
+		var err error
+		switch {
+		case !ours:
+		case f.gauges != nil:
+			done, err = true, gauges.writeGauges(f.gauges, open)
+		default:
+			done, err = gauges.write(f.message, open)
+		}
+		if !done {
+			err = enc.Encode(f.asMessage())
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
 	return end()
+}
+
+// family is one of a page, in one form or the other.
+type family struct {
+	name    string
+	message *dto.MetricFamily
+	gauges  *Gauges
+}
+
+func (f family) asMessage() *dto.MetricFamily {
+	if f.gauges != nil {
+		return f.gauges.message()
+	}
+	return f.message
+}
+
+// families lists what is on a page in the order of the names.
+func families(page Page) []family {
+	all := make([]family, 0, len(page.Families)+len(page.Gauges))
+	for _, mf := range page.Families {
+		all = append(all, family{name: mf.GetName(), message: mf})
+	}
+	for i := range page.Gauges {
+		all = append(all, family{name: page.Gauges[i].Name, gauges: &page.Gauges[i]})
+	}
+	slices.SortStableFunc(all, func(a, b family) int { return strings.Compare(a.name, b.name) })
+	return all
 }
 
 // deadline is how long this scrape may take: what the client announces less the offset, else the default.

@@ -156,8 +156,9 @@ func TestMetricsByName(t *testing.T) {
 type gathererFunc func(context.Context) ([]*dto.MetricFamily, error)
 
 func (f gathererFunc) Gather() ([]*dto.MetricFamily, error) { return f(context.Background()) }
-func (f gathererFunc) GatherContext(ctx context.Context) ([]*dto.MetricFamily, error) {
-	return f(ctx)
+func (f gathererFunc) GatherPage(ctx context.Context) (Page, error) {
+	families, err := f(ctx)
+	return Page{Families: families}, err
 }
 
 func TestMetricsGatherErrors(t *testing.T) {

@@ -27,6 +27,37 @@ func (t *gaugeWriter) write(mf *dto.MetricFamily, openMetrics bool) (bool, error
 	return true, err
 }
 
+// writeGauges writes a family from what stands behind it, part by part: who compresses or sends it can begin.
+func (t *gaugeWriter) writeGauges(g *Gauges, openMetrics bool) error {
+	b := appendHeader(t.scratch[:0], g.Name, &g.Help, openMetrics)
+	var err error
+	for s := range g.Samples {
+		if len(b) >= blockSize {
+			if _, err = t.out.Write(b); err != nil {
+				break
+			}
+			b = b[:0]
+		}
+		b = append(b, g.Name...)
+		switch {
+		case s.Of != nil && s.And != nil:
+			b = append(append(append(append(append(b, '{'), s.Of.text...), ','), s.And.text...), '}', ' ')
+		case s.Of != nil:
+			b = append(append(append(b, '{'), s.Of.text...), '}', ' ')
+		case s.And != nil:
+			b = append(append(append(b, '{'), s.And.text...), '}', ' ')
+		default:
+			b = append(b, ' ')
+		}
+		b = append(appendValue(b, s.Value), '\n')
+	}
+	t.scratch = b
+	if err == nil {
+		_, err = t.out.Write(b)
+	}
+	return err
+}
+
 // plainNames tells whether a family can be written without quoted names and has a value in each metric.
 func plainNames(mf *dto.MetricFamily) bool {
 	if !model.LegacyValidation.IsValidMetricName(mf.GetName()) {
@@ -52,16 +83,7 @@ func plainNames(mf *dto.MetricFamily) bool {
 
 func appendGauges(b []byte, mf *dto.MetricFamily, openMetrics bool) []byte {
 	name := mf.GetName()
-	if mf.Help != nil {
-		b = append(b, "# HELP "...)
-		b = append(b, name...)
-		b = append(b, ' ')
-		b = appendEscaped(b, mf.GetHelp(), openMetrics)
-		b = append(b, '\n')
-	}
-	b = append(b, "# TYPE "...)
-	b = append(b, name...)
-	b = append(b, " gauge\n"...)
+	b = appendHeader(b, name, mf.Help, openMetrics)
 	for _, m := range mf.Metric {
 		b = append(b, name...)
 		for i, l := range m.Label {
@@ -70,20 +92,12 @@ func appendGauges(b []byte, mf *dto.MetricFamily, openMetrics bool) []byte {
 			} else {
 				b = append(b, ',')
 			}
-			b = append(b, l.GetName()...)
-			b = append(b, `="`...)
-			b = appendEscaped(b, l.GetValue(), true)
-			b = append(b, '"')
+			b = appendLabel(b, l.GetName(), l.GetValue())
 		}
 		if len(m.Label) > 0 {
 			b = append(b, '}')
 		}
-		b = append(b, ' ')
-		v := m.Gauge.GetValue()
-		if v == 0 {
-			v = 0 // without the sign of a negative zero
-		}
-		b = strconv.AppendFloat(b, v, 'f', -1, 64)
+		b = appendValue(append(b, ' '), m.Gauge.GetValue())
 		if m.TimestampMs != nil {
 			b = append(b, ' ')
 			if openMetrics { // in seconds
@@ -95,6 +109,31 @@ func appendGauges(b []byte, mf *dto.MetricFamily, openMetrics bool) []byte {
 		b = append(b, '\n')
 	}
 	return b
+}
+
+// appendHeader begins a family of gauges.
+func appendHeader(b []byte, name string, help *string, openMetrics bool) []byte {
+	if help != nil {
+		b = append(append(append(b, "# HELP "...), name...), ' ')
+		b = append(appendEscaped(b, *help, openMetrics), '\n')
+	}
+	return append(append(append(b, "# TYPE "...), name...), " gauge\n"...)
+}
+
+func appendLabel(b []byte, name, value string) []byte {
+	b = append(append(b, name...), `="`...)
+	return append(appendEscaped(b, value, true), '"')
+}
+
+// wholeBelow is the end of the numbers that a double holds with every digit before the point.
+const wholeBelow = 1 << 53
+
+func appendValue(b []byte, v float64) []byte {
+	// Most values are counts, flags and times in whole seconds. A negative zero loses its sign here, too.
+	if n := int64(v); float64(n) == v && -wholeBelow < n && n < wholeBelow {
+		return strconv.AppendInt(b, n, 10)
+	}
+	return strconv.AppendFloat(b, v, 'f', -1, 64)
 }
 
 // appendEscaped writes s with backslash and line feed escaped, and the double quote where s stands in quotes.

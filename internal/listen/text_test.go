@@ -52,7 +52,7 @@ var (
 
 func written(mf *dto.MetricFamily, f expfmt.Format) (string, error) {
 	var b bytes.Buffer
-	err := encode(&b, &gaugeWriter{}, []*dto.MetricFamily{mf}, f, nil)
+	err := encode(&b, &gaugeWriter{}, Page{Families: []*dto.MetricFamily{mf}}, f, nil)
 	return b.String(), err
 }
 
