@@ -22,6 +22,7 @@ var commands = []func(process) *cobra.Command{
 	newProofCmd,
 	newDrillCmd,
 	newBenchCmd,
+	newHealthcheckCmd,
 	newEvalCmd,
 	newVersionCmd,
 }

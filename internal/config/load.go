@@ -35,6 +35,8 @@ type loader struct {
 	draft    draft
 	problems []Problem
 	failed   map[string]bool // settings that have a problem already
+
+	credentials string // folder that systemd fills for a service; blank: none
 }
 
 func key(s Setting) string {
@@ -51,6 +53,7 @@ func Load(flags *pflag.FlagSet, role Role, environ []string) (Config, []Note, er
 	l := &loader{role: role, values: map[string]given{}, failed: map[string]bool{}}
 	table := Settings()
 	fromEnv := environment(environ)
+	l.credentials = fromEnv["CREDENTIALS_DIRECTORY"]
 	inFile := l.readEnvFile(flags, table)
 
 	var foreign []string

@@ -137,8 +137,9 @@ func redisSettings() []Setting {
 		},
 		{
 			Env: "REDIS_PASSWORD_FILE", Flag: "redis-password-file", Arg: "FILE", Roles: redisUsers,
-			Usage: "file that holds the password",
-			set:   file(func(d *draft) *string { return &d.passwordFile }),
+			DefaultText: "the credential redis-password of systemd, where there is one",
+			Usage:       "file that holds the password",
+			set:         file(func(d *draft) *string { return &d.passwordFile }),
 		},
 		{
 			Env: "REDIS_SENTINELS", Flag: "redis-sentinels", Arg: "HOST:PORT,...", Roles: redisUsers,
@@ -163,8 +164,9 @@ func redisSettings() []Setting {
 		},
 		{
 			Env: "REDIS_SENTINEL_PASSWORD_FILE", Flag: "redis-sentinel-password-file", Arg: "FILE", Roles: redisUsers,
-			Usage: "file that holds the password of the Sentinels",
-			set:   file(func(d *draft) *string { return &d.sentinelPasswordFile }),
+			DefaultText: "the credential redis-sentinel-password of systemd, where there is one",
+			Usage:       "file that holds the password of the Sentinels",
+			set:         file(func(d *draft) *string { return &d.sentinelPasswordFile }),
 		},
 		{
 			Env: "REDIS_CLUSTER", Flag: "redis-cluster", Arg: "HOST:PORT,...", Roles: redisUsers,

@@ -3,8 +3,11 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,6 +75,10 @@ func (l *loader) combineRedis() {
 	l.checkSentinelSettings(way)
 	l.readPassword(&d.Redis.Password, "REDIS_PASSWORD", d.passwordFile, d.url.password)
 	l.readPassword(&d.Redis.SentinelPassword, "REDIS_SENTINEL_PASSWORD", d.sentinelPasswordFile, "")
+	l.readCredential(&d.Redis.Password, "redis-password", "REDIS_PASSWORD", "REDIS_PASSWORD_FILE")
+	if len(d.Redis.Sentinels) > 0 {
+		l.readCredential(&d.Redis.SentinelPassword, "redis-sentinel-password", "REDIS_SENTINEL_PASSWORD", "REDIS_SENTINEL_PASSWORD_FILE")
+	}
 	l.buildTLS(useTLS, host)
 }
 
@@ -184,6 +191,31 @@ func (l *loader) readPassword(password *Secret, env, path, inURL string) {
 		l.refuseEnv(file, "the file is empty")
 	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
 		l.refuseEnv(file, "the file holds more than one line; it must hold the password alone")
+	default:
+		*password = NewSecret(text)
+	}
+}
+
+// readCredential takes a password from the credentials that systemd gives to a service (LoadCredential=). The units give
+// a blank one where the operator has put none: that is no password.
+func (l *loader) readCredential(password *Secret, name string, others ...string) {
+	if l.credentials == "" {
+		return
+	}
+	path := filepath.Join(l.credentials, name)
+	raw, err := os.ReadFile(path)
+	text := strings.TrimRight(string(raw), "\r\n")
+	refuse := func(text string) {
+		l.problems = append(l.problems, Problem{Setting: "credential " + name, Value: strconv.Quote(path), Text: text})
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && text == "":
+	case err != nil:
+		refuse("cannot be read")
+	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
+		refuse("the file holds more than one line; it must hold the password alone")
+	case password.Reveal() != "" || slices.ContainsFunc(others, l.isSet):
+		refuse("the password is given twice; keep the credential, or what the URL or " + strings.Join(others, " or ") + " says")
 	default:
 		*password = NewSecret(text)
 	}
