@@ -17,14 +17,14 @@ import (
 // A Series is for one goroutine.
 type Series struct {
 	limit int
-	// All rooms hold the same candles at the same places, from..to, with places to spare: dropping the oldest is a step
+	// Both rooms hold the same candles at the same places, from..to, with places to spare: dropping the oldest is a step
 	// of from, and everything is moved back to the front only when the end of the rooms is reached. A symbol whose market
 	// state comes ready from elsewhere never has any. There are hundreds of candles for every symbol, so of those behind
 	// the newest no more is kept than what is asked of them.
-	opens    []int64   // open time in nanoseconds since 1970; untimed where there is none
 	closes   []float64 // of every candle
 	digests  []uint32  // of what else was said about a candle; that of the newest is not made yet
 	from, to int
+	opens    openTimes // of the same candles
 
 	newest   seriesBar
 	closed   bool      // the newest candle is
@@ -104,6 +104,7 @@ func (s *Series) Progress() Progress { return s.progress }
 
 func (s *Series) clear() {
 	s.from, s.to, s.at = 0, 0, time.Time{}
+	s.opens = s.opens[:0]
 	s.highs, s.lows = s.highs[:0], s.lows[:0]
 	s.progress = Progress{Histories: s.progress.Histories + 1}
 }
@@ -185,7 +186,7 @@ func (s *Series) Apply(c Candle) (changed bool, refusal *Refusal) {
 		s.newest, s.closes[s.to-1], s.closed, s.at = bar, c.Close, c.Closed, c.At
 		return true, nil
 	}
-	i, known := slices.BinarySearch(s.opens[s.from:s.to], bar.open)
+	i, known := s.opens.find(bar.open)
 	i += s.from
 	switch {
 	case !known:
@@ -224,9 +225,9 @@ func (s *Series) Extremes(since time.Time) (high, low float64, ok bool) {
 }
 
 func (s *Series) push(bar seriesBar, c Candle) {
-	if s.opens == nil {
+	if s.closes == nil {
 		room := s.limit + s.limit/16 + 4
-		s.opens, s.closes, s.digests = make([]int64, room), make([]float64, room), make([]uint32, room)
+		s.closes, s.digests = make([]float64, room), make([]uint32, room)
 	}
 	if s.to > s.from && bar.open != untimed {
 		s.digests[s.to-1] = s.newest.digest()
@@ -235,17 +236,18 @@ func (s *Series) push(bar seriesBar, c Candle) {
 	}
 	if s.to-s.from == s.limit {
 		s.from++
+		s.opens.drop()
 	}
-	if s.to == len(s.opens) {
-		copy(s.opens, s.opens[s.from:s.to])
+	if s.to == len(s.closes) {
 		copy(s.digests, s.digests[s.from:s.to])
 		s.from, s.to = 0, copy(s.closes, s.closes[s.from:s.to])
 	}
-	s.opens[s.to], s.closes[s.to] = bar.open, c.Close
+	s.closes[s.to] = c.Close
 	s.to++
+	s.opens.add(bar.open)
 	s.newest, s.closed, s.at = bar, c.Closed, c.At
-	s.highs.forget(s.opens[s.from])
-	s.lows.forget(s.opens[s.from])
+	s.highs.forget(s.opens.oldest())
+	s.lows.forget(s.opens.oldest())
 	s.progress.Candles++
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 
@@ -47,9 +48,10 @@ func (p *plan) reset() {
 	p.moved, p.lease = Proposal{}, Lease{}
 }
 
-// finish cuts the texts and hands them to the arguments.
+// finish cuts the texts and hands them to the arguments. They share the memory of the buffer, which nothing writes to until
+// the answers are there: a copy would be 5 kB for each of the thousands of proposals of a batch.
 func (p *plan) finish() {
-	all, from := string(p.buf), 0
+	all, from := unsafe.String(unsafe.SliceData(p.buf), len(p.buf)), 0
 	p.texts = slices.Grow(p.texts[:0], len(p.ends))[:len(p.ends)]
 	for i, end := range p.ends {
 		p.texts[i], from = all[from:end], end
