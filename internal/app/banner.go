@@ -12,7 +12,7 @@ import (
 )
 
 // banner says plainly what runs where, and what of it is not real.
-func banner(env Env, emb *embedded.Server, r *publisherRole, exp *listen.Server, mon *monitor.Monitor) {
+func banner(env Env, emb *embedded.Server, r *publisherRole, exp *exporterPort, mon *monitor.Monitor) {
 	c := env.Config
 	var b strings.Builder
 	fmt.Fprintf(&b, "Quantum Harvest %s\n\n", env.Build.Version)
@@ -28,7 +28,7 @@ func banner(env Env, emb *embedded.Server, r *publisherRole, exp *listen.Server,
 	} else {
 		fmt.Fprintf(&b, "  redis      %s\n", c.Redis)
 	}
-	fmt.Fprintf(&b, "  exporter   %s/metrics%s\n", exp.URL(), moved(exp, c.MetricsPort))
+	fmt.Fprintf(&b, "  exporter   %s/metrics%s\n", exp.URL(), moved(exp.Server, c.MetricsPort))
 	fmt.Fprintf(&b, "  publisher  %s/metrics%s\n", r.port.URL(), moved(r.port, c.PublisherPort))
 	monitorLines(&b, env, mon)
 	fmt.Fprintf(&b, "  market     %s\n  positions  %s\n", r.in.market.Name(), r.in.positions.Name())

@@ -45,7 +45,7 @@ func Bench(ctx context.Context, env Env) error {
 		Dial:    func() redis.UniversalClient { return connect(c.Redis) },
 		Publish: func(ctx context.Context, d bench.Desk) error { return benchDesk(ctx, env, d) },
 		Page: func(s *store.Store) (http.Handler, error) {
-			return exporterPage(config.Config{}, env.Build, s, nil, "", quiet)
+			return (&exporterPort{draining: new(draining)}).page(config.Config{}, env.Build, s, nil, "", quiet)
 		},
 		Program: self, Env: append(withoutSettings(env.Environ), c.RedisEnviron...),
 	}

@@ -2,12 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"quantumharvest/internal/footprint"
 	"quantumharvest/internal/store"
+	"quantumharvest/internal/supervise"
 )
 
 // Export runs the exporter on an existing Redis until ctx ends. Open positions are counted a second time, from their
@@ -26,9 +28,26 @@ func Export(ctx context.Context, env Env) error {
 		return err
 	}
 	env.Log.Info("exporter started", "redis", c.Redis, "metrics", port.URL()+"/metrics", "positions", positions.Name())
+	manager, err := supervise.New(env.Log)
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return port.Run(ctx) })
-	group.Go(func() error { return positions.Run(ctx, count.offer) })
+	ports, portsDone := port.draining.portsOf(ctx)
+	defer portsDone()
+	group.Go(func() error { return port.Run(ports) })
+	group.Go(func() error {
+		defer portsDone()
+		if err := positions.Run(ctx, count.offer); err != nil {
+			return err
+		}
+		<-ctx.Done() // positions that end by themselves end nothing else
+		return nil
+	})
+	group.Go(func() error {
+		manager.Run(ctx, supervise.Part{Progress: port.progress(), Status: port.status})
+		return nil
+	})
 	group.Go(func() error {
 		footprint.Tend(ctx, footprint.Options{})
 		return nil

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -14,14 +15,15 @@ type lane struct {
 	p       *publisher
 	answers chan func()
 	busy    bool
+	since   *atomic.Int64 // when the work under way began, in ns; 0: none is
 
 	pause    *backoff.ExponentialBackOff
 	resume   time.Time // after a failure: not before
 	failures int       // in a row
 }
 
-func newLane(ctx context.Context, p *publisher) *lane {
-	l := &lane{ctx: ctx, p: p, answers: make(chan func(), 1), pause: backoff.NewExponentialBackOff()}
+func newLane(ctx context.Context, p *publisher, since *atomic.Int64) *lane {
+	l := &lane{ctx: ctx, p: p, since: since, answers: make(chan func(), 1), pause: backoff.NewExponentialBackOff()}
 	l.pause.InitialInterval, l.pause.MaxInterval = 50*time.Millisecond, time.Second
 	return l
 }
@@ -30,6 +32,7 @@ func newLane(ctx context.Context, p *publisher) *lane {
 // there.
 func (l *lane) start(work func(context.Context) (settle func(), err error)) {
 	l.busy = true
+	l.since.Store(time.Now().UnixNano())
 	go func() {
 		// What is on its way when the run ends is not torn off: its outcome would be unknown.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), storeTimeout)
@@ -41,6 +44,7 @@ func (l *lane) start(work func(context.Context) (settle func(), err error)) {
 		took := time.Since(begin)
 		l.answers <- func() {
 			l.busy = false
+			l.since.Store(0)
 			settle()
 			l.p.met.storeSeconds.Observe(took.Seconds())
 			l.note(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"quantumharvest/internal/config"
@@ -14,6 +15,7 @@ import (
 	"quantumharvest/internal/monitor/prom"
 	"quantumharvest/internal/monitor/routing"
 	"quantumharvest/internal/rules"
+	"quantumharvest/internal/supervise"
 )
 
 // monitorDir is the monitor's part of the data folder.
@@ -41,6 +43,15 @@ func Monitor(ctx context.Context, env Env) error {
 	}
 	env.Log.Info("monitor started", "prometheus", or(mon.URL(), "elsewhere"), "alertmanager", or(mon.AlertmanagerURL(), "elsewhere"),
 		"exporters", c.Monitor.ExporterTargets, "publishers", c.Monitor.PublisherTargets, "kept_in", keptIn, "token_file", mon.TokenFile())
+	told, err := supervise.New(env.Log)
+	if err != nil {
+		return errors.Join(err, mon.Close())
+	}
+	var group sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	defer group.Wait()
+	defer stop()
+	group.Go(func() { told.Run(ctx, supervise.Part{Progress: mon.Progress, Status: mon.Status}) })
 	return mon.Run(ctx)
 }
 
@@ -106,7 +117,7 @@ func ruleFiles(c config.Config) ([]prom.RuleFile, error) {
 }
 
 // upMonitor is the monitor of up, on the ports that the desk has bound; nil where it is left out or elsewhere entirely.
-func upMonitor(env Env, r *publisherRole, exp *listen.Server) (*monitor.Monitor, error) {
+func upMonitor(env Env, r *publisherRole, exp *exporterPort) (*monitor.Monitor, error) {
 	m := env.Config.Monitor
 	if !m.On || (m.PrometheusURL != nil && m.AlertmanagerURL != nil) {
 		return nil, nil

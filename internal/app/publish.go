@@ -19,6 +19,7 @@ import (
 	"quantumharvest/internal/listen"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
+	"quantumharvest/internal/supervise"
 	"quantumharvest/kernel"
 )
 
@@ -147,7 +148,11 @@ func (r *publisherRole) close() {
 const publisherGarbage = 24 << 20
 
 // run runs the publisher and its ports until the end and prints the summary.
-func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server, live *view) error {
+func (r *publisherRole) run(told context.Context, env Env, exp *exporterPort, live *view) error {
+	manager, err := supervise.New(env.Log)
+	if err != nil {
+		return err
+	}
 	ctx := told
 	if env.Config.For > 0 {
 		var cancel context.CancelFunc
@@ -161,7 +166,10 @@ func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server, l
 	if live != nil {
 		live.take()
 	}
-	group.Go(func() error { return r.port.Run(gctx) })
+	ports, portsDone := r.pub.draining.portsOf(gctx)
+	defer portsDone()
+	progress := []func(context.Context) error{r.pub.progress(), r.port.Alive}
+	group.Go(func() error { return r.port.Run(ports) })
 	group.Go(func() error {
 		small := footprint.Options{}
 		if exp == nil {
@@ -171,7 +179,9 @@ func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server, l
 		return nil
 	})
 	if exp != nil {
-		group.Go(func() error { return exp.Run(gctx) })
+		context.AfterFunc(gctx, func() { exp.draining.on.Store(true) })
+		progress = append(progress, exp.progress())
+		group.Go(func() error { return exp.Run(ports) })
 	}
 	if live != nil {
 		group.Go(func() error {
@@ -181,9 +191,14 @@ func (r *publisherRole) run(told context.Context, env Env, exp *listen.Server, l
 	}
 	group.Go(func() error {
 		defer stop()
+		defer portsDone()
 		return r.pub.run(gctx)
 	})
-	err := group.Wait()
+	group.Go(func() error {
+		manager.Run(gctx, supervise.Part{Progress: allOf(progress...), Status: r.pub.status})
+		return nil
+	})
+	err = group.Wait()
 	st := r.pub.engine.Status()
 	sum := summarize(env.Out, st, time.Since(begin), env.Config.Once, r.count.everRead())
 	if sum != nil && env.Config.Role == config.Publish && told.Err() != nil {

@@ -36,6 +36,11 @@ type publisher struct {
 	// watch sees when a step began and ended; nil: nobody measures.
 	watch func(begin, end time.Time)
 
+	// What whoever supervises looks at, from other goroutines.
+	turns                      atomic.Uint64 // of the loop
+	writingSince, leasingSince atomic.Int64  // when the work under way began, in ns; 0: none is
+	draining                   draining
+
 	lanes     []*lane
 	storeDown atomic.Bool // the last piece of some kind of work failed
 	downSince time.Time
@@ -70,8 +75,8 @@ func (p *publisher) run(ctx context.Context) error {
 
 func (p *publisher) loop(ctx context.Context) {
 	var (
-		writing  = newLane(ctx, p) // batches, read-backs, memory
-		leasing  = newLane(ctx, p) // never waits for a batch: a slow one must not cost the lease
+		writing  = newLane(ctx, p, &p.writingSince) // batches, read-backs, memory
+		leasing  = newLane(ctx, p, &p.leasingSince) // never waits for a batch: a slow one must not cost the lease
 		auditDue bool
 		timer    = time.NewTimer(0)
 	)
@@ -127,6 +132,7 @@ func (p *publisher) loop(ctx context.Context) {
 		if !writing.busy && writing.resume.After(now) {
 			next = earliest(next, writing.resume)
 		}
+		p.turns.Add(1)
 		timer.Reset(max(0, next.Round(0).Sub(p.now().Round(0))))
 	}
 }

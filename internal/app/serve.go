@@ -41,7 +41,7 @@ func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Re
 			Description: "Evaluates open positions and publishes exit proposals." + notice,
 			Version:     build.Version,
 			Metrics:     listen.MetricsHandler(reg, listen.MetricsOptions{Registry: reg, Logger: log}),
-			Ready:       pub.ready,
+			Ready:       pub.draining.ready(pub.ready),
 		}),
 	})
 }
@@ -50,20 +50,23 @@ func openPublisherPort(c config.Config, build buildinfo.Info, reg *prometheus.Re
 const recheck = 1100 * time.Millisecond
 
 // openExporterPort serves what the store holds.
-func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, next bool, log *slog.Logger) (*listen.Server, error) {
-	page, err := exporterPage(c, build, reader, counter, notice, log)
+func openExporterPort(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, next bool, log *slog.Logger) (*exporterPort, error) {
+	port := &exporterPort{draining: new(draining)}
+	page, err := port.page(c, build, reader, counter, notice, log)
 	if err != nil {
 		return nil, err
 	}
-	return listen.New(listen.Options{
+	port.Server, err = listen.New(listen.Options{
 		Name: "exporter", Address: hostPort(c.ListenHost, c.MetricsPort), NextFree: next, WebConfigFile: c.WebConfigFile, Logger: log,
 		Handler: page,
 	})
+	return port, err
 }
 
-func exporterPage(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, log *slog.Logger) (http.Handler, error) {
+func (port *exporterPort) page(c config.Config, build buildinfo.Info, reader exporter.Reader, counter exporter.PositionCounter, notice string, log *slog.Logger) (http.Handler, error) {
 	reg := prometheus.NewRegistry()
-	exp, err := exporter.New(exporter.Options{
+	var err error
+	port.exp, err = exporter.New(exporter.Options{
 		Reader: reader, Counter: counter, Symbols: c.Symbols, PollInterval: c.PollInterval, Logger: log, Registry: reg, Recheck: recheck,
 		Build: exporter.Build{Version: build.Version, Revision: build.Commit, GoVersion: build.GoVersion},
 	})
@@ -74,7 +77,7 @@ func exporterPage(c config.Config, build buildinfo.Info, reader exporter.Reader,
 		Title:       "Quantum Harvest exporter",
 		Description: "Reads the proposals in Redis at every scrape." + notice,
 		Version:     build.Version,
-		Metrics:     listen.MetricsHandler(exp, listen.MetricsOptions{Registry: reg, Logger: log}),
-		Ready:       exp.Ready,
+		Metrics:     listen.MetricsHandler(port.exp, listen.MetricsOptions{Registry: reg, Logger: log}),
+		Ready:       port.draining.ready(port.exp.Ready),
 	}), nil
 }

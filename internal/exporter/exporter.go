@@ -93,6 +93,33 @@ type Exporter struct {
 	warnedAt time.Time // the last line about a failed reading
 	blindAt  time.Time // the last line about an unreadable expected set
 	partlyAt time.Time // the last line about a part that is out of reach
+	last     Last
+}
+
+// Last is what came of the last page that was made.
+type Last struct {
+	At      time.Time // the zero time: none was made yet
+	Symbols int       // that it showed
+	Failed  string    // why the store could not be read; blank where it was
+}
+
+// Last tells what came of the last page that was made, by whoever asked for it.
+func (e *Exporter) Last() Last {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.last
+}
+
+func (e *Exporter) noteLast(s *snapshot, err error) {
+	last := Last{At: e.now()}
+	if err != nil {
+		last.Failed = classifyRead(err).explanation()
+	} else {
+		last.Symbols = len(s.Entries)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last = last
 }
 
 // New makes an Exporter and registers its own metrics.
@@ -214,8 +241,9 @@ func (e *Exporter) GatherPage(ctx context.Context) (listen.Page, error) {
 	}
 	f.positions(<-counted)
 
-	own, err := e.registry.Gather()
-	return listen.Page{Families: own, Gauges: f}, err
+	own, gatherErr := e.registry.Gather()
+	e.noteLast(s, err)
+	return listen.Page{Families: own, Gauges: f}, gatherErr
 }
 
 // Ready tells whether the store can be read now, and if not why.

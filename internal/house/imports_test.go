@@ -53,6 +53,7 @@ var may = []struct {
 	{"internal/monitor/alert", []string{"internal/monitor/folder"}, "an Alertmanager knows alerts and a configuration, and nothing of ours"},
 	{"internal/monitor/routing", []string{"internal/rules"}, "who is told what is a text about the alerts of the table; any Alertmanager takes it"},
 	{"internal/monitor/folder", nil, "a folder does not know what is kept in it"},
+	{"internal/supervise", nil, "a service manager is told whether there is progress; what progress is, the part itself says"},
 	{"internal/listen", nil, "serving pages and metrics knows nothing of what is served"},
 	{"internal/rules", nil, "the rules are a table: what others measure is named there, not imported"},
 	{"internal/dashboards", []string{"internal/rules"}, "dashboards ask what Prometheus holds, and show the alerts"},
@@ -83,7 +84,7 @@ var may = []struct {
 	{"internal/app", []string{
 		"internal/bench", "internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
 		"internal/feed", "internal/feed/binance", "internal/footprint", "internal/golden", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
-		"internal/position", "internal/proof", "internal/rules", "internal/store", "internal/top", "internal/watch", "kernel", "testdata/vectors",
+		"internal/position", "internal/proof", "internal/rules", "internal/store", "internal/supervise", "internal/top", "internal/watch", "kernel", "testdata/vectors",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
 	{
 		"cmd/harvest",

@@ -2,6 +2,7 @@ package prom
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -59,4 +60,37 @@ func (s *Server) Targets() []Target {
 	}
 	slices.SortFunc(all, func(a, b Target) int { return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.URL, b.URL)) })
 	return all
+}
+
+// slack is what scraping and evaluating may be late beside missing two turns: a start, a host that is busy.
+const slack = 15 * time.Second
+
+// Progress tells whether scraping and evaluating go on. If not it says what hangs. A target that does not answer is scraped
+// all the same.
+func (s *Server) Progress() error {
+	now := time.Now()
+	since := func(last time.Time, every time.Duration) (late time.Duration, ok bool) {
+		if last.Before(s.began) {
+			last = s.began
+		}
+		late = now.Sub(last)
+		return late, late <= 3*every+slack
+	}
+	var scraped time.Time
+	for _, list := range s.scrape.TargetsActive() {
+		for _, t := range list {
+			if at := t.LastScrape(); at.After(scraped) {
+				scraped = at
+			}
+		}
+	}
+	if late, ok := since(scraped, s.interval()); !ok {
+		return fmt.Errorf("monitor: nothing was scraped for %s", late.Round(time.Second))
+	}
+	for _, g := range s.rules.RuleGroups() {
+		if late, ok := since(g.GetLastEvaluation(), g.Interval()); !ok {
+			return fmt.Errorf("monitor: the rules of %s were not evaluated for %s", g.Name(), late.Round(time.Second))
+		}
+	}
+	return nil
 }

@@ -111,6 +111,7 @@ type Server struct {
 	post     *postman
 	api      *v1.API
 	registry *prometheus.Registry
+	began    time.Time
 
 	queries    context.Context // of rules under evaluation
 	cancel     context.CancelFunc
@@ -122,7 +123,7 @@ type Server struct {
 // living process holds is an error.
 func New(o Options) (_ *Server, err error) {
 	o.TimeScale = max(o.TimeScale, 1)
-	s := &Server{opts: o, log: o.Log, registry: prometheus.NewRegistry()}
+	s := &Server{opts: o, log: o.Log, registry: prometheus.NewRegistry(), began: time.Now()}
 	text := parser.NewParser(parser.Options{})
 	load := newLoader(o.Rules, text, o.Libraries)
 	if err := load.check(); err != nil {
