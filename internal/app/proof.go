@@ -161,19 +161,14 @@ func readPack(path string) (*proof.Pack, error) {
 // writePack prints a pack, and writes it into the folder of the settings.
 func writePack(env Env, pack proof.Pack, before *proof.Pack) error {
 	c := env.Config
-	raw, err := json.MarshalIndent(pack, "", "  ")
+	raw, err := packJSON(pack)
 	if err != nil {
-		return fmt.Errorf("proof: %w", err)
+		return err
 	}
 	text := pack.Markdown(before)
 	if c.OutDir != "" {
-		if err := os.MkdirAll(c.OutDir, 0o755); err != nil {
-			return fmt.Errorf("proof: %w", err)
-		}
-		for name, content := range map[string][]byte{"proof.json": raw, "proof.md": []byte(text)} {
-			if err := os.WriteFile(filepath.Join(c.OutDir, name), content, 0o644); err != nil {
-				return fmt.Errorf("proof: %w", err)
-			}
+		if err := keepPack(pack, before, c.OutDir); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -191,4 +186,12 @@ func writePack(env Env, pack proof.Pack, before *proof.Pack) error {
 		fmt.Fprint(env.Out, text)
 	}
 	return nil
+}
+
+func packJSON(pack proof.Pack) ([]byte, error) {
+	raw, err := json.MarshalIndent(pack, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("proof: %w", err)
+	}
+	return raw, nil
 }

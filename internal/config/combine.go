@@ -16,6 +16,9 @@ func (l *loader) combine() {
 		return
 	case l.role == Drill:
 		return // nothing of it touches a system of the operator
+	case l.role.moves():
+		l.combineDeploy() // what the services read is asked of their env files
+		return
 	}
 	if l.role == Up || l.role == Monitor {
 		l.combineMonitor()

@@ -33,6 +33,11 @@ const (
 	Drill      Role = "drill" // makes faults on a copy of its own
 	Bench      Role = "bench" // measures, on keys of its own
 	Apply      Role = "apply"
+	// Deploy takes over a server of the earlier services, Doctor says what is wrong with one of ours, and Supervise runs units
+	// where there is no systemd.
+	Deploy    Role = "deploy"
+	Doctor    Role = "doctor"
+	Supervise Role = "supervise"
 )
 
 // evaluates tells whether the role runs the engine, with all that it needs.
@@ -170,8 +175,10 @@ type Config struct {
 	RunbookURL    string        // without a slash at the end
 	GrafanaURL    string        // without a slash at the end; blank: paths without a host
 
-	Drill DrillSettings
-	Proof ProofSettings
+	Drill  DrillSettings
+	Proof  ProofSettings
+	Deploy DeploySettings
+	Unit   string // of Supervise; blank: every one that is enabled
 
 	ClockOffset time.Duration // added to the clock, for drills
 

@@ -101,7 +101,7 @@ func groupRows(group Group, roles ...Role) []Setting {
 func MarkdownTable() string {
 	var b strings.Builder
 	for _, group := range groups() {
-		rows := groupRows(group, Up, Publish, Export, Top, Watch, Monitor, Rules, Dashboards, Proof, Drill, Bench)
+		rows := groupRows(group, Up, Publish, Export, Top, Watch, Monitor, Rules, Dashboards, Proof, Drill, Bench, Deploy, Doctor, Supervise)
 		if len(rows) == 0 {
 			continue
 		}

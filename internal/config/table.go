@@ -26,6 +26,7 @@ const (
 	GroupAlerts  Group = "Alerts and dashboards"
 	GroupProof   Group = "Proving"
 	GroupDrill   Group = "Drills"
+	GroupDeploy  Group = "Taking over a server"
 	GroupApply   Group = "Apply"
 )
 
@@ -79,7 +80,7 @@ type draft struct {
 }
 
 var (
-	logging    = []Role{Up, Publish, Export, Top, Watch, Monitor}
+	logging    = []Role{Up, Publish, Export, Top, Watch, Monitor, Deploy, Doctor, Supervise}
 	everyone   = []Role{Up, Publish, Export, Top, Watch, Proof} // who looks at a desk
 	redisUsers = append(slices.Clip(everyone), Bench)           // who speaks to Redis
 	all        = []Role{Up, Publish, Export}
@@ -96,7 +97,7 @@ var (
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
-		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), proofSettings(), drillSettings(), applySettings())
+		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), proving(proofSettings()), drillSettings(), deploySettings(), applySettings())
 }
 
 func inputSettings() []Setting {
@@ -381,8 +382,8 @@ func watchSettings() []Setting {
 			set:   integer(func(d *draft) *int { return &d.WatchParallel }, 1, 64),
 		},
 		{
-			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Proof, Drill, Bench},
-			Usage: "print JSON: an object on a line of every symbol once, of every event, fault or figure; of a proof the whole pack",
+			Flag: "json", Default: "false", Roles: []Role{Top, Watch, Proof, Drill, Bench, Doctor},
+			Usage: "print JSON: an object on a line of every symbol once, of every event, fault or figure; of a proof the whole pack, of doctor all findings",
 			set:   boolean(func(d *draft) *bool { return &d.JSON }),
 		},
 	}

@@ -67,6 +67,15 @@ var may = []struct {
 		[]string{"internal/golden", "internal/position", "internal/rules", "internal/store"},
 		"a proof believes no part alone: it reads Redis through the store, and everything else as anybody can",
 	},
+	{"internal/service", nil, "a service is a unit and a process, whatever runs in it"},
+	{
+		"internal/deploy",
+		[]string{"internal/config", "internal/deploy/legacy", "internal/position", "internal/rules", "internal/service", "internal/store"},
+		"a takeover moves files, services and what other writers left; how a proof or a rule is made it is told",
+	},
+	{"internal/deploy/legacy", []string{"internal/config"}, "what the earlier services left is held against the table of settings and the contract"},
+	{"internal/doctor", []string{"internal/proof", "internal/store"}, "a doctor asks as a proof asks, and says what follows"},
+	{"deploy/systemd", nil, "the units are files"},
 	{
 		"internal/bench",
 		[]string{"internal/engine", "internal/feed", "internal/freeport", "internal/position", "internal/store", "kernel"},
@@ -82,7 +91,7 @@ var may = []struct {
 	{"internal/golden/pack", nil, "it only packs files"},
 	{"internal/golden/vector", nil, "vectors are files and numbers: what is compared with them comes from elsewhere"},
 	{"internal/app", []string{
-		"internal/bench", "internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
+		"deploy/systemd", "internal/deploy", "internal/doctor", "internal/service", "internal/bench", "internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
 		"internal/feed", "internal/feed/binance", "internal/footprint", "internal/golden", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
 		"internal/position", "internal/proof", "internal/rules", "internal/store", "internal/supervise", "internal/top", "internal/watch", "kernel", "testdata/vectors",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
@@ -159,7 +168,7 @@ func TestImportsOfLibraries(t *testing.T) {
 		users   []string
 		reason  string
 	}{
-		{"github.com/redis/go-redis", []string{"internal/store", "internal/feed", "internal/app", "internal/bench", "internal/drill"}, "Redis is spoken by the store and the feeds that read it; a drill is the bot that writes there, a bench sends the same bytes"},
+		{"github.com/redis/go-redis", []string{"internal/store", "internal/feed", "internal/app", "internal/bench", "internal/drill", "internal/deploy"}, "Redis is spoken by the store and the feeds that read it; a drill is the bot that writes there, a bench sends the same bytes, deploy brings back what others wrote"},
 		{"github.com/alicebob/miniredis", []string{"internal/embedded"}, "the embedded server is one package's secret"},
 		{"github.com/spf13/cobra", []string{"cmd/harvest"}, "commands are the outermost layer"},
 		{"github.com/spf13/pflag", []string{"cmd/harvest", "internal/config"}, "flags become settings in one place"},
@@ -172,7 +181,7 @@ func TestImportsOfLibraries(t *testing.T) {
 		{
 			"net/http",
 			[]string{
-				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance", "internal/bench", "internal/drill", "internal/proof",
+				"internal/listen", "internal/exporter", "internal/app", "internal/feed/binance", "internal/bench", "internal/drill", "internal/proof", "internal/deploy",
 				"internal/monitor", "internal/monitor/alert", "internal/monitor/prom",
 			},
 			"only what serves pages, or asks others for theirs, speaks HTTP",

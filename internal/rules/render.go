@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +24,22 @@ const header = `# Alert and recording rules of Quantum Harvest, for Prometheus 2
 
 // Render makes the rule file. The same thresholds always give the same bytes.
 func Render(t Thresholds) ([]byte, error) {
+	return render(t, Recordings(), Alerts())
+}
+
+// RenderEarly makes a rule file that an earlier publisher can keep, too, for the time until ours takes over: it has no
+// heartbeat and no metrics of its own, so what asks for those would fire. The names, and the watchdog, are there.
+func RenderEarly(t Thresholds) ([]byte, error) {
+	var alerts []Alert
+	for _, a := range Alerts() {
+		if a.Legacy || a.Name == Watchdog {
+			alerts = append(alerts, a)
+		}
+	}
+	return render(t, nil, alerts)
+}
+
+func render(t Thresholds, recordings []Recording, alerts []Alert) ([]byte, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
@@ -30,15 +47,18 @@ func Render(t Thresholds) ([]byte, error) {
 	b.WriteString(header)
 	b.WriteString("groups:\n")
 	for _, g := range []Group{GroupAlerts, GroupSLO, GroupMonitor} {
+		if !hasRules(g, recordings, alerts) {
+			continue
+		}
 		fmt.Fprintf(&b, "  - name: %s\n    interval: %s\n    rules:\n", g, promDuration(t.evaluationInterval(g)))
-		for _, r := range Recordings() {
+		for _, r := range recordings {
 			if r.Group == g {
 				if err := writeRecording(&b, t, r); err != nil {
 					return nil, fmt.Errorf("rules: %s: %w", r.Record, err)
 				}
 			}
 		}
-		for _, a := range Alerts() {
+		for _, a := range alerts {
 			if a.Group == g {
 				if err := writeAlert(&b, t, a); err != nil {
 					return nil, fmt.Errorf("rules: %s: %w", a.Name, err)
@@ -47,6 +67,11 @@ func Render(t Thresholds) ([]byte, error) {
 		}
 	}
 	return []byte(b.String()), nil
+}
+
+func hasRules(g Group, recordings []Recording, alerts []Alert) bool {
+	return slices.ContainsFunc(recordings, func(r Recording) bool { return r.Group == g }) ||
+		slices.ContainsFunc(alerts, func(a Alert) bool { return a.Group == g })
 }
 
 func writeRecording(b *strings.Builder, t Thresholds, r Recording) error {

@@ -159,6 +159,8 @@ func (t Thresholds) durations() map[string]time.Duration {
 		"hour":      t.times(time.Hour),
 		"resend":    t.ResendDelay + halves(7), // it sends at the first evaluation after the delay; bridges one missed scrape
 
+		"reload": t.ResendDelay + halves(7) + 10*time.Second, // from a reload until what was dropped because of it is out of sight
+
 		// A notification that failed is tried anew with its group, every minute where the routes are ours.
 		"retry": t.times(2*time.Minute) + halves(5),
 

@@ -1,0 +1,90 @@
+package legacy
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"quantumharvest/internal/config"
+)
+
+func TestCarry(t *testing.T) {
+	rows := Carry([]Entry{
+		{"REDIS_URL", "redis://:hunter2@10.0.0.1:6379/0", "a:1"},
+		{"SYMBOLS", "BTCUSDT, ETHUSDT", "a:2"},
+		{"EXPORTER_PORT", "8042", "a:3"},
+		{"PYTHONPATH", "/opt", "a:4"},
+		{"SYMBOLZ", "X", "a:5"},
+		{"APPLY_MODE", "dry_run", "a:6"},
+		{"LOG_LEVEL", "", "a:7"},
+		{"PUBLISH_INTERVAL_SEC", "5", "unit"},
+		{"PUBLISH_INTERVAL_SEC", "10", "a:8"},
+		{"LEFT_OUT", "1", "a:9"},
+		{"REDIS_PASSWORD", `pa"ss$word`, "a:10"},
+	}, config.Publish, []string{"LEFT_OUT"})
+	want := []Fate{Kept, Kept, Renamed, Ignored, Refused, Kept, Ignored, Ignored, Kept, Ignored, Kept}
+	for i, r := range rows {
+		if r.Fate != want[i] || r.Text == "" {
+			t.Errorf("%s is %s (%s), not %s", r.Key, r.Fate, r.Text, want[i])
+		}
+		if strings.Contains(r.Value+r.Text, "hunter2") || strings.Contains(r.Value, "pa\"ss") {
+			t.Errorf("%s shows its secret", r.Key)
+		}
+	}
+	if !strings.Contains(rows[4].Text, "SYMBOLS") {
+		t.Errorf("the refusal of SYMBOLZ does not say what was meant: %s", rows[4].Text)
+	}
+	text := Text("a.service", rows)
+	entries, bad := config.ParseEnv(text)
+	if len(bad) > 0 {
+		t.Fatalf("our own file cannot be read: %v\n%s", bad, text)
+	}
+	got := map[string]string{}
+	for _, e := range entries {
+		got[e.Key] = e.Value
+	}
+	for key, v := range map[string]string{
+		"REDIS_URL": "redis://:hunter2@10.0.0.1:6379/0", "SYMBOLS": "BTCUSDT, ETHUSDT", "METRICS_PORT": "8042", "PUBLISH_INTERVAL_SEC": "10",
+		"REDIS_PASSWORD": `pa"ss$word`, "APPLY_MODE": "dry_run",
+	} {
+		if got[key] != v {
+			t.Errorf("%s is %q in our file, not %q", key, got[key], v)
+		}
+	}
+	if len(got) != 6 {
+		t.Errorf("our file has %v", got)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	ours := map[string]string{
+		"harvest_action": "NONE", "new_sl_proposed": "", "R_net": "1.5", "kill_score": "0.5", "p_trend": "0.4", "k_regime_flip": "0.2",
+		"reason_codes": "a,b", "position_age_sec": "101", "last_update_epoch": "200", "risk_unit": "2", "position_side": "LONG",
+	}
+	theirs := map[string]string{
+		"harvest_action": "NONE", "new_sl_proposed": "None", "R_net": "1.5000000001", "kill_score": "0.9", "p_trend": "0.0", "k_regime_flip": "0.7",
+		"reason_codes": "b, a", "position_age_sec": "100", "last_update_epoch": "190", "risk_unit": "3", "position_side": "SHORT",
+	}
+	want := map[string]Verdict{
+		"harvest_action": Equal, "new_sl_proposed": Explained, "R_net": Rounding, "kill_score": Explained, "p_trend": Explained,
+		"k_regime_flip": Explained, "reason_codes": Equal, "position_age_sec": Rounding, "last_update_epoch": Explained, "risk_unit": Unexplained,
+		"position_side": Unexplained,
+	}
+	for _, d := range Compare("BTCUSDT", theirs, ours, time.Second) {
+		if v, ok := want[d.Field]; ok && d.Verdict != v {
+			t.Errorf("%s: %s (%s), not %s", d.Field, d.Verdict, d.Why, v)
+		}
+		if d.Verdict == Explained && d.Why == "" {
+			t.Errorf("%s is explained by nothing", d.Field)
+		}
+	}
+	// A kill score that differs is explained only where p_trend was lost.
+	theirs["p_trend"] = "0.4"
+	all := Compare("BTCUSDT", theirs, ours, time.Second)
+	if n := len(Worst(all)); n != 4 { // kill_score, k_regime_flip, risk_unit, position_side
+		t.Errorf("%d differences cannot be explained, not 4: %v", n, Worst(all))
+	}
+	if table := Table(all); !strings.Contains(table, `BTCUSDT: "3" is "2" here`) {
+		t.Errorf("the table does not show what differs:\n%s", table)
+	}
+}

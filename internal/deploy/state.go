@@ -1,0 +1,285 @@
+package deploy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// stateVersion is the form of the state file. A file of another version is not gone on with.
+const stateVersion = 1
+
+// Status is how far a step or a deployment is.
+type Status string
+
+// The statuses.
+const (
+	Pending     Status = "pending"
+	Running     Status = "running"
+	Done        Status = "done"
+	RollingBack Status = "rolling back"
+	RolledBack  Status = "rolled back"
+)
+
+// State is what is remembered of a deployment, so that another run goes on, or takes back what was done. Every change is
+// written down before it is made.
+type State struct {
+	Version  int       `json:"version"`
+	Begun    time.Time `json:"begun"`
+	By       string    `json:"by"` // version of the program
+	Root     string    `json:"root"`
+	Manager  string    `json:"service_manager"`
+	Status   Status    `json:"status"`
+	Steps    []Step    `json:"steps"`
+	Services []Service `json:"services"` // of before
+	Changes  []Change  `json:"changes"`
+	// Reason is why it was taken back.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Step is one of the seven.
+type Step struct {
+	Number int       `json:"number"`
+	Name   string    `json:"name"`
+	Status Status    `json:"status"`
+	Ended  time.Time `json:"ended,omitzero"`
+	Facts  []string  `json:"facts,omitempty"`
+}
+
+// Kind is what a change was made to.
+type Kind string
+
+// The kinds.
+const (
+	KindFile    Kind = "file"    // written, replaced or removed
+	KindDir     Kind = "dir"     // made
+	KindUser    Kind = "user"    // made
+	KindService Kind = "service" // stopped, started, enabled or disabled
+	KindRedis   Kind = "redis"   // ours began to write under the keys of the earlier publisher
+	KindShadow  Kind = "shadow"  // a publisher under a prefix of its own
+	KindServer  Kind = "server"  // told to read its configuration anew
+)
+
+// Change is one thing that was changed, with what is needed to take it back.
+type Change struct {
+	Step int    `json:"step"`
+	Kind Kind   `json:"kind"`
+	What string `json:"what"` // path, unit, user, prefix or server
+
+	Absent bool        `json:"absent,omitempty"` // a file that was not there
+	Backup string      `json:"backup,omitempty"` // its bytes as they were, a file in the folder of backups
+	Sum    string      `json:"sha256,omitempty"`
+	Link   string      `json:"link,omitempty"` // where it led, had it been a link
+	Mode   fs.FileMode `json:"mode,omitempty"`
+	UID    int         `json:"uid,omitempty"`
+	GID    int         `json:"gid,omitempty"`
+
+	Active  bool `json:"active,omitempty"` // a service that ran
+	Enabled bool `json:"enabled,omitempty"`
+	PID     int  `json:"pid,omitempty"`
+
+	Undone bool `json:"undone,omitempty"`
+}
+
+func stateFile(dir string) string { return filepath.Join(dir, "state.json") }
+
+// loadState reads the state of a deployment; nil where there is none.
+func loadState(dir string) (*State, error) {
+	raw, err := os.ReadFile(stateFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read how far the deployment is: %w", err)
+	}
+	var head struct{ Version int }
+	if err := json.Unmarshal(raw, &head); err != nil {
+		return nil, fmt.Errorf("%s cannot be read as JSON (%w): what was changed is in the folder of backups beside it", stateFile(dir), err)
+	}
+	if head.Version != stateVersion {
+		return nil, fmt.Errorf("%s is of version %d, this program writes %d: finish with the program that began", stateFile(dir), head.Version, stateVersion)
+	}
+	var s State
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil, fmt.Errorf("%s: %w", stateFile(dir), err)
+	}
+	return &s, nil
+}
+
+// save writes the state so that a crash leaves the old or the new one, on the disk before anything else happens.
+func (r *run) save() error {
+	raw, err := json.MarshalIndent(r.state, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replace(stateFile(r.dir), append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write down how far the deployment is: %w", err)
+	}
+	return nil
+}
+
+// replace writes a file whole or not at all, and sees it to the disk.
+func replace(path string, content []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".harvest-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return err
+	}
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		_ = dir.Sync()
+		dir.Close()
+	}
+	return nil
+}
+
+// record writes a change down before it is made. What a step that was broken off wrote down already counts.
+func (r *run) record(c Change) error {
+	for _, old := range r.state.Changes {
+		if old.Kind == c.Kind && old.What == c.What && !old.Undone && c.Kind != KindShadow {
+			return nil
+		}
+	}
+	c.Step = r.step
+	r.state.Changes = append(r.state.Changes, c)
+	return r.save()
+}
+
+// remember takes a backup of what is at path, nothing included, and writes it down.
+func (r *run) remember(path string) error {
+	c := Change{Kind: KindFile, What: path}
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.Absent = true
+	case err != nil:
+		return err
+	case info.Mode()&fs.ModeSymlink != 0:
+		if c.Link, err = os.Readlink(path); err != nil {
+			return err
+		}
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a file: move it away, or name another place", path)
+	default:
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(raw)
+		c.Mode, c.Sum = info.Mode().Perm(), hex.EncodeToString(sum[:])
+		c.UID, c.GID = ownerOf(info)
+		c.Backup = fmt.Sprintf("%03d-%s", len(r.state.Changes), filepath.Base(path))
+		for _, old := range r.state.Changes {
+			if old.Kind == KindFile && old.What == path && !old.Undone {
+				return nil // kept already, as it was before the first change
+			}
+		}
+		if err := replace(filepath.Join(r.dir, "backups", c.Backup), raw, 0o600); err != nil {
+			return fmt.Errorf("keep %s: %w", path, err)
+		}
+	}
+	return r.record(c)
+}
+
+// put writes a file of ours; what was there is kept for a rollback. It tells whether anything had to be changed.
+func (r *run) put(path string, content []byte, mode fs.FileMode) (bool, error) {
+	if is, err := os.ReadFile(path); err == nil && string(is) == string(content) {
+		return false, nil
+	}
+	if err := r.mkdir(filepath.Dir(path)); err != nil {
+		return false, err
+	}
+	if err := r.remember(path); err != nil {
+		return false, err
+	}
+	uid, gid := -1, -1
+	if info, err := os.Stat(path); err == nil {
+		mode = info.Mode().Perm()
+		uid, gid = ownerOf(info)
+	}
+	if err := replace(path, content, mode); err != nil {
+		return false, fmt.Errorf("write %s: %w", path, err)
+	}
+	if uid >= 0 {
+		_ = os.Chown(path, uid, gid) // whoever may not give it away owned it before
+	}
+	return true, nil
+}
+
+// remove takes a file away; it is kept for a rollback.
+func (r *run) remove(path string) error {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := r.remember(path); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// mkdir makes a folder with those above it.
+func (r *run) mkdir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := r.mkdir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := r.record(Change{Kind: KindDir, What: dir}); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// restore puts a file back as it was, byte for byte.
+func (r *run) restore(c Change) error {
+	switch {
+	case c.Absent:
+		if err := os.Remove(c.What); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	case c.Link != "":
+		_ = os.Remove(c.What)
+		return os.Symlink(c.Link, c.What)
+	default:
+		raw, err := os.ReadFile(filepath.Join(r.dir, "backups", c.Backup))
+		if err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != c.Sum {
+			return fmt.Errorf("the backup %s of %s is damaged: its sum is another one", c.Backup, c.What)
+		}
+		if is, err := os.ReadFile(c.What); err == nil && string(is) == string(raw) {
+			return os.Chmod(c.What, c.Mode)
+		}
+		if err := replace(c.What, raw, c.Mode); err != nil {
+			return err
+		}
+		_ = os.Chown(c.What, c.UID, c.GID)
+	}
+	return nil
+}
