@@ -451,8 +451,26 @@ func TestRehearsal(t *testing.T) {
 	if out := h.mustDeploy(); !strings.Contains(out, "taken over already") {
 		t.Errorf("a second run does not say that there is nothing to do:\n%s", out)
 	}
+	if out, err := h.doctor(); err != nil || !strings.Contains(out, "Nothing is wrong") {
+		t.Errorf("the doctor finds something: %v\n%s", err, out)
+	}
 	h.mustDeploy("--rollback")
 	h.earlier(tree, shape)
+	out, err := h.doctor("--json")
+	for _, want := range []string{"an earlier service runs: quantum-harvest-proposal.service", "an earlier publisher writes"} {
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("the doctor does not find %q (%v):\n%s", want, err, out)
+		}
+	}
+}
+
+func (h *host) doctor(more ...string) (string, error) {
+	args := []string{
+		"doctor", "--root", h.root, "--service-manager", "exec",
+		"--prometheus-url", fmt.Sprintf("http://127.0.0.1:%d", h.prometheus), "--alertmanager-url", fmt.Sprintf("http://127.0.0.1:%d", h.alertmanager),
+	}
+	out, err := exec.Command(harvest, append(args, more...)...).CombinedOutput()
+	return string(out), err
 }
 
 // interrupt sends a signal to a deployment as soon as it says a line.
