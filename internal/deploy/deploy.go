@@ -67,7 +67,6 @@ type run struct {
 	state   *State
 	step    int
 	client  *http.Client
-	changed bool // something was changed in this run
 }
 
 type stage struct {

@@ -149,7 +149,7 @@ func (r *run) watchOurs(ctx context.Context) ([]string, error) {
 		if err := r.await(ctx, seenWithin, func() error {
 			v, err := r.query(ctx, "min(changes(quantum_harvest_last_update_epoch[1m]) > 0) and min(quantum_harvest_up) == 1")
 			if err == nil && v == "" {
-				err = errors.New("Prometheus does not see yet that our heartbeats move")
+				err = errors.New("the Prometheus does not see yet that our heartbeats move")
 			}
 			return err
 		}); err != nil {
@@ -405,7 +405,7 @@ func (r *run) intoAlertmanager(ctx context.Context) (facts []string, err error) 
 	err = r.await(ctx, seenWithin, func() error {
 		text, err := r.get(ctx, r.address(serverAlertmanager)+"/api/v2/status")
 		if err == nil && !strings.Contains(text, nobody) {
-			err = errors.New("Alertmanager runs on its configuration of before")
+			err = errors.New("the Alertmanager runs on its configuration of before")
 		}
 		return err
 	})
@@ -559,13 +559,13 @@ func (r *run) loaded(ctx context.Context, text []byte, jobs []string) error {
 			}
 		}
 		if n != len(g.Rules) {
-			return fmt.Errorf("Prometheus has %d rules of %s, not %d", n, g.Name, len(g.Rules))
+			return fmt.Errorf("the Prometheus has %d rules of %s, not %d", n, g.Name, len(g.Rules))
 		}
 	}
 	for _, job := range jobs {
 		v, err := r.query(ctx, `min(up{job="`+job+`"})`)
 		if err == nil && v != "1" {
-			err = fmt.Errorf("Prometheus does not reach the targets of %s (up is %q)", job, v)
+			err = fmt.Errorf("the Prometheus does not reach the targets of %s (up is %q)", job, v)
 		}
 		if err != nil {
 			return err

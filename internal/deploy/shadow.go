@@ -289,8 +289,10 @@ func (c *comparison) finish(expected []string, theirs map[string]map[string]stri
 		if slices.Contains(expected, sym) {
 			continue
 		}
-		d := legacy.Difference{Symbol: sym, Field: "harvest_action", Theirs: theirs[sym]["harvest_action"], Ours: "", Verdict: legacy.Explained,
-			Why: "its position is closed: the earlier publisher never removes a hash"}
+		d := legacy.Difference{
+			Symbol: sym, Field: "harvest_action", Theirs: theirs[sym]["harvest_action"], Ours: "", Verdict: legacy.Explained,
+			Why: "its position is closed: the earlier publisher never removes a hash",
+		}
 		if c.first[sym] != c.seen[sym] {
 			d.Verdict, d.Why = legacy.Unexplained, "" // it goes on being written
 		}
@@ -298,13 +300,17 @@ func (c *comparison) finish(expected []string, theirs map[string]map[string]stri
 	}
 	for _, sym := range expected {
 		if theirs[sym] == nil {
-			c.all = append(c.all, legacy.Difference{Symbol: sym, Field: "harvest_action", Verdict: legacy.Explained,
-				Why: "the earlier publisher has no proposal for this open position"})
+			c.all = append(c.all, legacy.Difference{
+				Symbol: sym, Field: "harvest_action", Verdict: legacy.Explained,
+				Why: "the earlier publisher has no proposal for this open position",
+			})
 		}
 	}
 	for _, sym := range missing {
-		c.all = append(c.all, legacy.Difference{Symbol: sym, Field: "computed_at_utc", Theirs: theirs[sym]["computed_at_utc"],
-			Ours: "nothing on the same inputs", Verdict: legacy.Unexplained})
+		c.all = append(c.all, legacy.Difference{
+			Symbol: sym, Field: "computed_at_utc", Theirs: theirs[sym]["computed_at_utc"],
+			Ours: "nothing on the same inputs", Verdict: legacy.Unexplained,
+		})
 	}
 }
 

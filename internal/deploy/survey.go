@@ -287,7 +287,7 @@ func (r *run) lookAtRedis(ctx context.Context, rdb redis.UniversalClient, pub co
 	begin := time.Now()
 	now, err := rdb.Time(ctx).Result()
 	if err != nil {
-		return nil, fmt.Errorf("Redis at %s does not answer: %w: is REDIS_URL, or REDIS_HOST and REDIS_PORT, what the earlier service uses?", pub.Redis, err)
+		return nil, fmt.Errorf("the Redis at %s does not answer: %w: is REDIS_URL, or REDIS_HOST and REDIS_PORT, what the earlier service uses?", pub.Redis, err)
 	}
 	took := time.Since(begin)
 	offset := now.Sub(begin.Add(took / 2))
@@ -304,7 +304,7 @@ func (r *run) lookAtRedis(ctx context.Context, rdb redis.UniversalClient, pub co
 	facts = append(facts, fmt.Sprintf("Redis at %s answers, version %s, its clock is %+.3f s from ours", pub.Redis, version, offset.Seconds()))
 	var major int
 	if _, err := fmt.Sscanf(version, "%d", &major); err != nil || major < 5 {
-		return facts, fmt.Errorf("Redis is of version %q: 5 or newer is needed", version)
+		return facts, fmt.Errorf("the Redis is of version %q: 5 or newer is needed", version)
 	}
 	if offset.Abs() > 5*time.Second {
 		return facts, fmt.Errorf("the clock of this host is %+.1f s from that of Redis: put it right first (timedatectl)", -offset.Seconds())

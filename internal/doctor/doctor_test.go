@@ -24,7 +24,8 @@ func TestStoreFindings(t *testing.T) {
 	var r Report
 	r.Store(store.Collection{ServerTime: now, Entries: []store.Entry{
 		entry("AUSDT", fine), entry("BUSDT", old), entry("CUSDT", frozen), entry("DUSDT", earlier),
-		{Symbol: "EUSDT"}, {Symbol: "FUSDT", Err: errors.New("wrong type")},
+		{Symbol: "EUSDT"},
+		{Symbol: "FUSDT", Err: errors.New("wrong type")},
 	}}, 30*time.Second, "p:")
 	r.Sort()
 	text := r.String()
