@@ -14,7 +14,11 @@ FAST        := std quantumharvest/... $(PROM)/client_golang/... $(PROM)/common/.
 	$(PROM)/prometheus/tsdb/... $(PROM)/prometheus/promql/... $(PROM)/prometheus/model/... $(PROM)/prometheus/scrape/... $(PROM)/prometheus/rules/... \
 	github.com/redis/go-redis/v9/internal/... github.com/alicebob/... github.com/yuin/... \
 	github.com/cespare/... github.com/klauspost/... github.com/golang/... github.com/grafana/regexp/... github.com/coder/...
-SMALL       := -ldflags "-s -w -funcalign=16 $(STAMP)" -gcflags=all=-l $(FAST:%=-gcflags=%=)
+# Of those, what runs once, for people or when connecting.
+ONCE        := crypto/... html/... text/... go/... mime/... encoding/xml encoding/asn1 net/mail net/textproto \
+	$(addprefix quantumharvest/internal/,drill bench proof top watch config dashboards rules golden/... monitor/... inside flight tracing app) \
+	quantumharvest/cmd/...
+SMALL       := -ldflags "-s -w -funcalign=16 $(STAMP)" -gcflags=all=-l $(FAST:%=-gcflags=%=) $(ONCE:%=-gcflags=%=-l)
 TOOL        := $(GO) tool -modfile=tools/go.mod
 # Servers that were unpacked come first only for tests.
 WITH_TOOLS  := PATH="$(CURDIR)/.tools/bin:$$PATH"
@@ -26,6 +30,7 @@ FUZZTIME    ?= 5000x
 SOAK        ?= 10m
 STEPS       ?= 1000000
 MINUTES     ?= 10
+DIR         ?= bin/endure
 BENCH       ?= .
 BENCH_COUNT ?= 1
 
@@ -72,6 +77,11 @@ figures: tools build ## harvest bench on a redis-server of its own
 .PHONY: soak
 soak: ## the live feed on a stand-in exchange with random faults (SOAK=10m)
 	HARVEST_SOAK=$(SOAK) $(GO) test -count 1 -timeout 90m -run '^TestSoak$$' -v ./internal/feed/binance
+
+.PHONY: endure
+endure: tools build ## the whole desk for as long as you like, with everyday faults (MINUTES=60 DIR=bin/endure); docs/SOAK.md says how to read it
+	$(WITH_TOOLS) HARVEST_ENDURE=$(MINUTES)m HARVEST_ENDURE_PROGRAM="$(CURDIR)/$(BIN)" HARVEST_ENDURE_DIR="$(CURDIR)/$(DIR)" \
+		$(GO) test -count 1 -timeout 25h -run '^TestEndure$$' -v ./internal/endure
 
 .PHONY: memory
 memory: build ## size of the binary, and memory of harvest up with everything embedded (MINUTES=10); fails above the limits

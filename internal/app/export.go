@@ -32,6 +32,10 @@ func Export(ctx context.Context, env Env) error {
 	if err != nil {
 		return errors.Join(err, port.Close())
 	}
+	debug, err := openDebug(env, "Quantum Harvest exporter", nil, nil, false)
+	if err != nil {
+		return errors.Join(err, port.Close())
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	ports, portsDone := port.draining.portsOf(ctx)
 	defer portsDone()
@@ -46,6 +50,10 @@ func Export(ctx context.Context, env Env) error {
 	})
 	group.Go(func() error {
 		manager.Run(ctx, supervise.Part{Progress: port.progress(), Status: port.status})
+		return nil
+	})
+	group.Go(func() error {
+		serveDebug(ctx, debug, env.Log)
 		return nil
 	})
 	group.Go(func() error {

@@ -47,10 +47,15 @@ func Monitor(ctx context.Context, env Env) error {
 	if err != nil {
 		return errors.Join(err, mon.Close())
 	}
+	debug, err := openDebug(env, "Quantum Harvest monitor", nil, nil, false)
+	if err != nil {
+		return errors.Join(err, mon.Close())
+	}
 	var group sync.WaitGroup
 	ctx, stop := context.WithCancel(ctx)
 	defer group.Wait()
 	defer stop()
+	group.Go(func() { serveDebug(ctx, debug, env.Log) })
 	group.Go(func() { told.Run(ctx, supervise.Part{Progress: mon.Progress, Status: mon.Status}) })
 	return mon.Run(ctx)
 }

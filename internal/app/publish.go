@@ -47,6 +47,7 @@ type publisherRole struct {
 	pub   *publisher
 	port  *listen.Server
 	count *positionCount
+	look  *looking
 	log   *slog.Logger
 	ended atomic.Bool
 }
@@ -115,6 +116,9 @@ func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open o
 		},
 		done: func(engine.Status) bool { return r.ended.Load() },
 	}
+	if r.look, err = openLooking(env, reg, r, nextPort); err != nil {
+		return nil, err
+	}
 	r.port, err = openPublisherPort(c, env.Build, reg, r.pub, r.in.notice(), nextPort, env.Log)
 	if err != nil {
 		return nil, err
@@ -124,6 +128,9 @@ func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open o
 }
 
 func (r *publisherRole) watchMarket(ev feed.Event) {
+	if r.pub.trace != nil {
+		note(r.pub.trace, ev, r.pub.now())
+	}
 	if r.in.tap != nil {
 		r.in.tap(ev)
 	}
@@ -137,6 +144,7 @@ func (r *publisherRole) close() {
 	if r.port != nil {
 		r.port.Close()
 	}
+	r.look.close()
 	if err := r.store.Close(); err != nil {
 		r.log.Debug("closing the connections", "err", err)
 	}
@@ -170,6 +178,10 @@ func (r *publisherRole) run(told context.Context, env Env, exp *exporterPort, li
 	defer portsDone()
 	progress := []func(context.Context) error{r.pub.progress(), r.port.Alive}
 	group.Go(func() error { return r.port.Run(ports) })
+	group.Go(func() error {
+		r.look.run(gctx)
+		return nil
+	})
 	group.Go(func() error {
 		small := footprint.Options{}
 		if exp == nil {

@@ -12,6 +12,7 @@ import (
 	"quantumharvest/internal/feed"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
+	"quantumharvest/internal/tracing"
 )
 
 // proposals is what the publisher needs of the store.
@@ -35,6 +36,10 @@ type publisher struct {
 	now  func() time.Time
 	// watch sees when a step began and ended; nil: nobody measures.
 	watch func(begin, end time.Time)
+	// late sees what came too late or not at all; nil: nobody looks.
+	late *lateness
+	// trace follows proposals on their way; nil: nobody does.
+	trace *tracing.Tracer
 
 	// What whoever supervises looks at, from other goroutines.
 	turns                      atomic.Uint64 // of the loop
@@ -110,6 +115,7 @@ func (p *publisher) loop(ctx context.Context) {
 			writing.start(p.audit)
 			free, auditDue = false, false
 		}
+		due := p.engine.NextBeat()
 		begin := p.now()
 		work := p.engine.Step(now, free)
 		end := p.now()
@@ -117,9 +123,13 @@ func (p *publisher) loop(ctx context.Context) {
 		if p.watch != nil {
 			p.watch(begin, end)
 		}
+		if p.late != nil && work.Beat {
+			p.late.beat(due, now)
+		}
 		auditDue = auditDue || work.Audit
 		if !work.Empty() {
-			writing.start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work) })
+			story := p.follow(&work, begin, end)
+			writing.start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work, story) })
 		}
 		if p.done != nil && p.done(p.engine.Status()) {
 			p.end(ctx)
@@ -227,10 +237,28 @@ func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), e
 	}, nil
 }
 
-// carry writes a batch.
-func (p *publisher) carry(ctx context.Context, work engine.Work) (func(), error) {
+// carry writes a batch. story is nil where nobody follows it.
+func (p *publisher) carry(ctx context.Context, work engine.Work, story *tracing.Batch) (func(), error) {
+	begin := p.now()
+	story.Sent(begin)
 	res, err := p.store.Write(ctx, work.Batch)
-	return func() { p.engine.Confirm(work, res, err, p.now()) }, err
+	end := p.now()
+	story.Back(end)
+	if p.late != nil {
+		p.late.batch(end.Sub(begin), err)
+	}
+	return func() {
+		p.engine.Confirm(work, res, err, p.now())
+		story.Confirmed(&work.Batch, res, err, p.now())
+	}, err
+}
+
+// follow begins to follow the proposals of a batch, where somebody wants to.
+func (p *publisher) follow(work *engine.Work, begin, end time.Time) *tracing.Batch {
+	if p.trace == nil {
+		return nil
+	}
+	return p.trace.Begin(&work.Batch, begin, end, func(s position.Symbol) string { return string(p.engine.Publishing(s)) })
 }
 
 // audit reads back what the store holds. That it does not succeed says nothing about writing, so it is no failure.

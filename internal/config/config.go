@@ -180,6 +180,10 @@ type Config struct {
 	Deploy DeploySettings
 	Unit   string // of Supervise; blank: every one that is enabled
 
+	Debug   Debugging
+	Tracing Tracing
+	InForce []Value // every setting of the role as it is, for people to read
+
 	ClockOffset time.Duration // added to the clock, for drills
 
 	Plain     bool // log lines on a terminal, too, in place of the live table

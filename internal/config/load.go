@@ -74,7 +74,7 @@ func Load(flags *pflag.FlagSet, role Role, environ []string) (Config, []Note, er
 			l.refuse(s, err.Error())
 		}
 	}
-	l.draft.Role = role
+	l.draft.Role, l.draft.InForce = role, l.inForce(table)
 	l.combine()
 	if len(l.problems) > 0 {
 		return Config{}, nil, &Error{Problems: l.problems}

@@ -22,6 +22,7 @@ const (
 	GroupMonitor Group = "Monitoring"
 	GroupNotify  Group = "Notifications"
 	GroupRun     Group = "Running"
+	GroupDebug   Group = "Looking inside"
 	GroupWatch   Group = "Watching"
 	GroupAlerts  Group = "Alerts and dashboards"
 	GroupProof   Group = "Proving"
@@ -97,7 +98,7 @@ var (
 // Settings is the table: every setting of every role, in the order of help and docs.
 func Settings() []Setting {
 	return slices.Concat(inputSettings(), redisSettings(), keySettings(), leaseSettings(), cadenceSettings(), serveSettings(),
-		monitorSettings(), notifySettings(), runSettings(), watchSettings(), alertSettings(), proving(proofSettings()), drillSettings(), deploySettings(), applySettings())
+		monitorSettings(), notifySettings(), runSettings(), debugSettings(), watchSettings(), alertSettings(), proving(proofSettings()), drillSettings(), deploySettings(), applySettings())
 }
 
 func inputSettings() []Setting {

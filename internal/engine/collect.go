@@ -141,8 +141,9 @@ func (e *Engine) collect(now time.Time) Work {
 		if !s.open {
 			continue
 		}
+		s.publishing = e.wants(s)
 		switch {
-		case e.wants(s) != "":
+		case s.publishing != "":
 			e.wanting = append(e.wanting, s)
 		case s.beatDue && s.held.proposal.Revision != 0:
 			e.due = append(e.due, s)

@@ -151,6 +151,17 @@ func (e *Engine) Symbols() []position.Symbol {
 	return e.universe
 }
 
+// Waiting is how many events wait for the next step. It may be called from any goroutine.
+func (e *Engine) Waiting() int { return e.in.len() }
+
+// Publishing is why the last Work has a proposal of the symbol in full; blank where it has none. For whoever calls Step.
+func (e *Engine) Publishing(name position.Symbol) PublishReason {
+	if s := e.symbols[name]; s != nil {
+		return s.publishing
+	}
+	return ""
+}
+
 // NextBeat is when Step wants to be called at the latest.
 func (e *Engine) NextBeat() time.Time { return e.nextBeat }
 

@@ -56,6 +56,12 @@ func (b *inbox) put(ev feed.Event) {
 	}
 }
 
+func (b *inbox) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.events)
+}
+
 // take empties the inbox into buf, which the caller owns until the next take.
 func (b *inbox) take(buf []feed.Event) (events []feed.Event, merged uint64) {
 	b.mu.Lock()

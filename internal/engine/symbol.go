@@ -42,6 +42,8 @@ type symbol struct {
 	unexpect bool // to be taken out of it, without a position having ended
 	closing  []store.Close
 
+	publishing PublishReason // why the last batch that looked at it has it in full; blank: it has not
+
 	// What is under way.
 	inFlight    bool
 	beatCarried bool   // the publish under way is the due beat as well

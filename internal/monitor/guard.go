@@ -4,10 +4,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
+
+	"quantumharvest/internal/listen"
 )
 
 // TokenHeader carries the token where Authorization is taken by the password of a web config file.
@@ -36,7 +37,7 @@ func newGuard(next http.Handler, hosts []string, token string, reads func(string
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
-	if !g.named(r) {
+	if !listen.Named(r, g.hosts...) {
 		http.Error(w, fmt.Sprintf("this server is not called %q: ask for localhost, its address, or a name in MONITOR_ALLOWED_HOSTS", r.Host),
 			http.StatusMisdirectedRequest)
 		return
@@ -74,28 +75,6 @@ func (g *guard) authorized(r *http.Request) bool {
 	}
 	sum := sha256.Sum256([]byte(given))
 	return subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1
-}
-
-// named tells whether the request is for this server under a name it has: a loopback address, the address it came in
-// on, localhost, or a name that the operator allowed. A name of anybody else's may lead here, too.
-func (g *guard) named(r *http.Request) bool {
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
-	if host == "localhost" || slices.Contains(g.hosts, host) {
-		return true
-	}
-	ip := net.ParseIP(host)
-	if ip == nil {
-		return false
-	}
-	if ip.IsLoopback() {
-		return true
-	}
-	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	return ok && local.IP.Equal(ip)
 }
 
 // queries are the paths of Prometheus' API that read with a post, because a question can be long.
