@@ -119,8 +119,8 @@ fmt: ## format the code
 	$(TOOL) gofumpt -w .
 
 .PHONY: generate
-generate: ## make anew what is generated: the README's settings, alert rules, dashboards
-	$(GO) run ./internal/config/gendocs README.md
+generate: ## make anew what is generated: references in docs/, alert rules, dashboards
+	$(GO) run ./internal/config/gendocs docs/CONFIGURE.md docs/METRICS.md docs/KEYS.md docs/ALERTS.md
 	$(GO) run ./internal/golden/pack testdata/vectors
 	$(GO) run ./cmd/harvest rules --out deploy/alerts
 	$(GO) run ./cmd/harvest rules --inhibitions --out deploy/alertmanager

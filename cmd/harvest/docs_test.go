@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -63,6 +65,7 @@ func TestCommandsInDocuments(t *testing.T) {
 			})
 		}
 	})
+	t.Run("metrics", func(t *testing.T) { comparePages(t, w) })
 	slices.Sort(rows)
 	t.Logf("commands of the documents:\n%s", strings.Join(rows, "\n"))
 	if t.Failed() {
@@ -132,6 +135,37 @@ func runDocument(t *testing.T, w *world, document string) (rows []string) {
 		}
 	}
 	return rows
+}
+
+// comparePages looks at the pages of a running desk: each metric of ours is in docs/METRICS.md, with its type.
+func comparePages(t *testing.T, w *world) {
+	t.Helper()
+	reference, err := os.ReadFile(filepath.Join(repository, "docs", "METRICS.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	family := regexp.MustCompile(`(?m)^# TYPE (quantum_(?:harvest|apply)_\w+) (\w+)$`)
+	for _, port := range []string{"8041", "8042", "9091"} {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", w.ports[port]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := family.FindAllStringSubmatch(string(page), -1)
+		if len(found) < 2 {
+			t.Errorf("the page on %s has %d metrics of ours", port, len(found))
+		}
+		for _, m := range found {
+			row := regexp.MustCompile("(?m)^\\| `" + m[1] + "`(?: ¹)? \\| " + m[2] + " \\|")
+			if !row.Match(reference) {
+				t.Errorf("%s, a %s on port %s, is not in docs/METRICS.md: add it to app.MetricDocs and run 'make generate'", m[1], m[2], port)
+			}
+		}
+	}
 }
 
 func tail(s string) string {

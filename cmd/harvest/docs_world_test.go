@@ -249,8 +249,12 @@ func (w *world) files(t *testing.T, dir, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	configure, err := os.ReadFile(filepath.Join(w.tree, "docs", "CONFIGURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	inside := func(language, has string) string {
-		for _, block := range strings.Split(string(readme), "```"+language+"\n")[1:] {
+		for _, block := range strings.Split(string(readme)+string(configure), "```"+language+"\n")[1:] {
 			if text, _, _ := strings.Cut(block, "```"); strings.Contains(text, has) {
 				return text
 			}

@@ -89,12 +89,39 @@ func (u *upProcess) prove(t *testing.T, args ...string) (code int, failed []int,
 	if md, err := os.ReadFile(filepath.Join(out, "proof.md")); err != nil || stdout.String() != string(md) {
 		t.Errorf("what is printed is not proof.md: %v", err)
 	}
+	u.keepsSecrets(t, out)
 	for _, c := range pack.Checks {
 		if !c.Passed {
 			failed = append(failed, c.Number)
 		}
 	}
 	return code, failed, pack
+}
+
+// keepsSecrets looks into every file of a proof pack: it is sent around, and holds no token.
+func (u *upProcess) keepsSecrets(t *testing.T, out string) {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(u.data, "monitor", "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := strings.TrimSpace(string(token))
+	if len(secret) < 16 {
+		t.Fatalf("the token is %q", secret)
+	}
+	err = filepath.WalkDir(out, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if strings.Contains(string(text), secret) {
+			t.Errorf("%s holds the token of the monitor", entry.Name())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // runByHand runs what the pack names for Redis and Alertmanager as it stands there.

@@ -23,7 +23,7 @@ func newRegistry() *prometheus.Registry {
 }
 
 // registerBuild says which build this is, on the port of the publisher as on that of the exporter.
-func registerBuild(reg *prometheus.Registry, build buildinfo.Info) {
+func registerBuild(reg prometheus.Registerer, build buildinfo.Info) {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "quantum_harvest_publisher_build_info", Help: "1, with the build of the publisher.",
 		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Commit, "goversion": build.GoVersion},

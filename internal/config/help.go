@@ -97,7 +97,7 @@ func groupRows(group Group, roles ...Role) []Setting {
 	return rows
 }
 
-// MarkdownTable is the configuration chapter of the README: one table per group, and the names that are only known.
+// MarkdownTable is the list of settings in docs/CONFIGURE.md: one table per group, and the names that are only known.
 func MarkdownTable() string {
 	var b strings.Builder
 	for _, group := range groups() {
@@ -138,20 +138,3 @@ func MarkdownTable() string {
 }
 
 func escapeCell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
-
-// The markers between which a document carries the table.
-const (
-	docsBegin = "<!-- settings:begin -->"
-	docsEnd   = "<!-- settings:end -->"
-)
-
-// UpdateDocs returns the document with the part between its markers replaced by the current table, and an error where
-// it does not have exactly one pair of them.
-func UpdateDocs(document string) (string, error) {
-	before, rest, begins := strings.Cut(document, docsBegin)
-	_, after, ends := strings.Cut(rest, docsEnd)
-	if !begins || !ends || strings.Contains(after, docsBegin) {
-		return "", fmt.Errorf("the document needs one pair of %s and %s, each on a line of its own", docsBegin, docsEnd)
-	}
-	return before + docsBegin + "\n" + MarkdownTable() + docsEnd + after, nil
-}

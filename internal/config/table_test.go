@@ -124,22 +124,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-func TestUpdateDocs(t *testing.T) {
-	got, err := UpdateDocs("# a\n" + docsBegin + "\nwritten earlier\n" + docsEnd + "\nb\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(got, "# a\n"+docsBegin+"\n**") || !strings.HasSuffix(got, docsEnd+"\nb\n") || strings.Contains(got, "written earlier") {
-		t.Errorf("got %s", got)
-	}
-	if again, err := UpdateDocs(got); err != nil || again != got {
-		t.Errorf("a second time changes it: %v", err)
-	}
-	for _, bad := range []string{"", docsBegin, docsEnd + docsBegin, docsBegin + docsEnd + docsBegin} {
-		if _, err := UpdateDocs(bad); err == nil {
-			t.Errorf("%q: accepted", bad)
-		}
-	}
+func TestMarkdownTableHasEverySetting(t *testing.T) {
 	table := MarkdownTable()
 	for _, s := range Settings() {
 		if s.Env != "" && !strings.Contains(table, "`"+s.Env+"`") {

@@ -111,7 +111,7 @@ func TestRunbooks(t *testing.T) {
 				parts = append(parts, strings.TrimSpace(strings.TrimLeft(h, "#")))
 			}
 		}
-		if want := []string{name, "Meaning", "How to see it", "What to do", "Drill", "Related"}; !slices.Equal(parts, want) {
+		if want := []string{name, "Meaning", "Who is affected", "First command", "Decision", "Fix", "How it clears", "Drill", "Related"}; !slices.Equal(parts, want) {
 			t.Errorf("%s: its parts are %q, not %q", name, parts, want)
 		}
 	}

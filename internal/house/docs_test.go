@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/reference"
 )
 
 // documents calls f for each line of each document of ours.
@@ -23,17 +24,66 @@ func documents(t *testing.T, f func(where, dir, line string)) {
 	}, ".md")
 }
 
-func TestReadmeHasTheSettings(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+// made are the documents with parts that are made from the code.
+var made = []string{"docs/CONFIGURE.md", "docs/METRICS.md", "docs/KEYS.md", "docs/ALERTS.md"}
+
+func TestReferencesAreThoseOfTheCode(t *testing.T) {
+	have := map[string]bool{}
+	files(t, func(path string, text []byte) {
+		if !reference.HasMarker(string(text)) {
+			return
+		}
+		have[path] = true
+		want, err := reference.Update(string(text))
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+		} else if want != string(text) {
+			t.Errorf("%s does not say what the code does: run 'make generate'", path)
+		}
+	}, ".md")
+	for _, path := range made {
+		if !have[path] {
+			t.Errorf("%s has no part that is made", path)
+		}
+	}
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := config.UpdateDocs(string(readme))
-	if err != nil {
-		t.Fatalf("README.md: %v", err)
+	for path := range have {
+		if !strings.Contains(string(makefile), path) {
+			t.Errorf("make generate leaves out %s", path)
+		}
 	}
-	if want != string(readme) {
-		t.Error("the table of settings in README.md is not that of the code: run 'make generate'")
+}
+
+// The table of threats names for each the test that shows what protects from it.
+func TestProtectionsInDocumentsAreTested(t *testing.T) {
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	tests := map[string]bool{}
+	files(t, func(path string, text []byte) {
+		for _, m := range declared.FindAllSubmatch(text, -1) {
+			tests[string(m[1])] = true
+		}
+	}, "_test.go")
+	name := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`")
+	threats := 0
+	documents(t, func(where, _, line string) {
+		found := name.FindAllStringSubmatch(line, -1)
+		for _, m := range found {
+			if !tests[m[1]] {
+				t.Errorf("%s: there is no test %s", where, m[1])
+			}
+		}
+		if strings.HasPrefix(where, "docs/SECURITY.md:") && strings.HasPrefix(line, "| **") {
+			threats++
+			if len(found) == 0 && !strings.Contains(line, "no test") {
+				t.Errorf("%s: this threat names no test that shows its protection", where)
+			}
+		}
+	})
+	if threats < 15 {
+		t.Errorf("docs/SECURITY.md has %d threats: its table has another form", threats)
 	}
 }
 
@@ -73,7 +123,7 @@ func TestNamesInDocumentsExist(t *testing.T) {
 	metric := regexp.MustCompile(`\bquantum_harvest_[a-z0-9_]*[a-z0-9]\b\*?`)
 	isMetric := func(name string) bool {
 		for _, tail := range []string{"", "_bucket", "_sum", "_count"} {
-			if base, ok := strings.CutSuffix(name, tail); ok && (known[base] || said[base] || said[strings.TrimPrefix(base, "quantum_harvest_")]) {
+			if base, ok := strings.CutSuffix(name, tail); ok && (known[base] || said[base] || said[strings.TrimPrefix(base, "quantum_harvest_")] || said[strings.TrimPrefix(base, "quantum_harvest_feed_")]) {
 				return true
 			}
 		}

@@ -133,7 +133,7 @@ func (m *Monitor) openToken() (err error) {
 
 func (m *Monitor) registerOwn() {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "quantum_harvest_monitor_build_info", Help: "1, with the build of the monitor.",
+		Name: descBuild.Name, Help: descBuild.Help,
 		ConstLabels: prometheus.Labels{"version": m.opts.Version, "revision": m.opts.Revision, "goversion": m.opts.GoVersion},
 	})
 	info.Set(1)

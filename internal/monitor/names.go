@@ -21,9 +21,16 @@ var descDamaged = Desc{
 	Labels: []string{"part"},
 }
 
+var descBuild = Desc{
+	Name:   "quantum_harvest_monitor_build_info",
+	Type:   "gauge",
+	Help:   "1, with the build of the monitor.",
+	Labels: []string{"version", "revision", "goversion"},
+}
+
 // Metrics is the table of the metrics that the monitor has of its own, beside those of its libraries (prometheus_*,
 // alertmanager_*).
-var Metrics = []Desc{descDamaged}
+var Metrics = []Desc{descBuild, descDamaged}
 
 // parts are the values of the label "part".
 var parts = []string{"tsdb", "tsdb-block", "silences", "nflog", "alerts.json", tokenName}

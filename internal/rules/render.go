@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // FileName is the name of the rule file, InhibitFileName that of the inhibitions.
@@ -72,6 +73,15 @@ func render(t Thresholds, recordings []Recording, alerts []Alert) ([]byte, error
 func hasRules(g Group, recordings []Recording, alerts []Alert) bool {
 	return slices.ContainsFunc(recordings, func(r Recording) bool { return r.Group == g }) ||
 		slices.ContainsFunc(alerts, func(a Alert) bool { return a.Group == g })
+}
+
+// Filled is what an alert asks, and for how long that must hold, with these thresholds.
+func (t Thresholds) Filled(a Alert) (expr string, held time.Duration, err error) {
+	if expr, err = t.expression(a.Expr); err != nil {
+		return "", 0, err
+	}
+	held, err = t.duration(a.For)
+	return expr, held, err
 }
 
 func writeRecording(b *strings.Builder, t Thresholds, r Recording) error {

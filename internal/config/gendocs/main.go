@@ -1,11 +1,12 @@
-// Command gendocs rewrites the table of settings in the documents named as arguments, between their markers.
+// Command gendocs makes anew what is made from the code in the documents named as arguments, between their markers:
+// settings, metrics, keys and alerts.
 package main
 
 import (
 	"fmt"
 	"os"
 
-	"quantumharvest/internal/config"
+	"quantumharvest/internal/reference"
 )
 
 func main() {
@@ -26,7 +27,7 @@ func update(path string) error {
 	if err != nil {
 		return err
 	}
-	text, err := config.UpdateDocs(string(old))
+	text, err := reference.Update(string(old))
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

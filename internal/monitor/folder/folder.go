@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +60,9 @@ func Open(path string, log *slog.Logger) (*Folder, error) {
 	if err := os.MkdirAll(abs, 0o700); err != nil {
 		return nil, fmt.Errorf("monitor: make the data folder: %w", err)
 	}
+	if err := ofTrustedHands(abs); err != nil {
+		return nil, err
+	}
 	f.lock = flock.New(filepath.Join(abs, lockFile), flock.SetPermissions(0o600))
 	taken, err := f.lock.TryLock()
 	if err != nil {
@@ -73,6 +77,22 @@ func Open(path string, log *slog.Logger) (*Folder, error) {
 		return nil, fmt.Errorf("monitor: the data folder cannot be written: %w", err)
 	}
 	return f, nil
+}
+
+// ofTrustedHands refuses a folder in which anybody may put what we then write through: a link in place of the token leads
+// what is written to another file. Windows does not say in a mode who may write.
+func ofTrustedHands(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("monitor: look at the data folder: %w", err)
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("monitor: everybody may write into the data folder %s, and could put a link where the token is written: chmod o-w it, or give --data another folder", dir)
+	}
+	return nil
 }
 
 // owner names the process that wrote the file.

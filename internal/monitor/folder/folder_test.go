@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -96,5 +97,22 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(file, "below"))
 	if _, err := Open("", quietly()); err == nil || !strings.Contains(err.Error(), "TMPDIR") {
 		t.Errorf("without a place for temporary files: %v", err)
+	}
+}
+
+// Where anybody may write, anybody may put a link in place of a file of ours.
+func TestAFolderForEverybodyIsRefused(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a mode says nothing there")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, quietly()); err == nil || !strings.Contains(err.Error(), "chmod o-w") {
+		t.Errorf("opened: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("something was written: %v, %v", entries, err)
 	}
 }
