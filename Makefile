@@ -126,6 +126,31 @@ generate: ## make anew what is generated: references in docs/, alert rules, dash
 	$(GO) run ./cmd/harvest rules --inhibitions --out deploy/alertmanager
 	$(GO) run ./cmd/harvest dashboards --out deploy/dashboards
 
+# What is handed out. A tree without a tag has a version that sorts before every release and by the time of its commit.
+PLATFORMS   ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+EPOCH       := $(shell git log -1 --format=%ct 2>/dev/null || echo 1)
+DIST_VERSION = $(or $(shell tools/dist/version.sh "$(VERSION)"),$(error tools/dist/version.sh gave no version))
+DIST         = cd tools/dist && $(GO) run . $(1) --root ../.. --out ../../$(or $(2),dist) --version "$(DIST_VERSION)" --commit "$(COMMIT)" \
+	--epoch $(EPOCH) --platforms "$(PLATFORMS)" --go "$(GO)" -- $(SMALL)
+dist dist-check packages-test: VERSION := $(DIST_VERSION)
+
+.PHONY: dist
+dist: ## archives, .deb, .rpm, image, bill of materials and checksums into dist/ (PLATFORMS="linux/amd64 ...")
+	@$(call DIST,build)
+
+.PHONY: dist-check
+dist-check: PLATFORMS := linux/amd64
+dist-check: ## the same for one platform, twice from different places: the bytes must be the same
+	@$(call DIST,check)
+
+.PHONY: packages-test
+packages-test: debian-root dist-check ## the .deb in a clean Debian: install, run the units' commands, proof, upgrade, purge
+	cd tools/dist && $(GO) test -count 1 -timeout 20m ./installed
+
+.PHONY: debian-root
+debian-root:
+	@tools/debian-root.sh
+
 .PHONY: clean
 clean: ## remove what was built and downloaded
 	rm -rf bin dist .tools

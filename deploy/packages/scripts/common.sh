@@ -1,0 +1,107 @@
+# Common to all scripts of the packages; the builder puts it in front of each of them.
+
+user=quantum-harvest
+etc=/etc/quantum
+shipped=/usr/share/quantum-harvest/env
+# What the package itself put below /etc/quantum, with the checksum it had then.
+made=/var/lib/quantum-harvest-package/env.sha256
+services="quantum-harvest-proposal.service quantum-harvest-metrics-exporter.service quantum-harvest-monitor.service"
+files="harvest-proposal.env harvest-metrics-exporter.env harvest-monitor.env"
+
+booted() { [ -d /run/systemd/system ]; }
+
+checksum() { sha256sum "$1" | cut -d' ' -f1; }
+
+# recorded NAME: the checksum under which the package put the file there; nothing where it did not.
+recorded() {
+	[ ! -f "$made" ] || awk -v name="$1" '$2 == name { print $1 }' "$made"
+}
+
+record() {
+	mkdir -p -m 0755 "${made%/*}"
+	{
+		[ ! -f "$made" ] || awk -v name="$1" '$2 != name' "$made"
+		printf '%s %s\n' "$(checksum "$etc/$1")" "$1"
+	} >"$made.new"
+	mv "$made.new" "$made"
+}
+
+# place_env: a file that nobody has is put there; one that the package put there and nobody changed is renewed; any
+# other is left as it is, without a question.
+place_env() {
+	[ -d "$etc" ] || mkdir -m 0755 "$etc"
+	for name in $files; do
+		if [ -e "$etc/$name" ] || [ -L "$etc/$name" ]; then
+			was=$(recorded "$name")
+			[ -n "$was" ] && [ "$was" = "$(checksum "$etc/$name")" ] || continue
+			! cmp -s "$shipped/$name" "$etc/$name" || continue
+		fi
+		install -m 0640 -o root -g "$user" "$shipped/$name" "$etc/$name.new"
+		mv "$etc/$name.new" "$etc/$name"
+		record "$name"
+	done
+	[ -d "$etc/credentials" ] || mkdir -m 0700 "$etc/credentials"
+}
+
+# earlier_services: a unit of the same name was put there by hand, or an env file that is not ours. Then nothing is
+# started: two publishers of different make would write the same keys.
+earlier_services() {
+	for unit in $services; do
+		[ ! -f "/etc/systemd/system/$unit" ] || return 0
+	done
+	for name in $files; do
+		[ ! -e "$etc/$name" ] || [ -n "$(recorded "$name")" ] || return 0
+	done
+	return 1
+}
+
+# ours: the units that nobody replaced by one of their own below /etc/systemd/system.
+ours() {
+	for unit in $services; do
+		[ -f "/etc/systemd/system/$unit" ] || echo "$unit"
+	done
+}
+
+add_user() {
+	if ! getent group "$user" >/dev/null || ! getent passwd "$user" >/dev/null; then
+		if command -v systemd-sysusers >/dev/null; then
+			systemd-sysusers quantum-harvest.conf
+		elif command -v useradd >/dev/null; then
+			getent group "$user" >/dev/null || groupadd --system "$user"
+			useradd --system --gid "$user" --home-dir /var/lib/quantum-harvest --no-create-home \
+				--shell /usr/sbin/nologin --comment "Quantum Harvest" "$user"
+		else
+			adduser --system --group --home /var/lib/quantum-harvest --no-create-home --gecos "Quantum Harvest" "$user"
+		fi
+	fi
+}
+
+remove_user() {
+	if getent passwd "$user" >/dev/null; then
+		if command -v userdel >/dev/null; then userdel "$user"; else deluser --system --quiet "$user"; fi
+	fi
+	if getent group "$user" >/dev/null; then
+		if command -v groupdel >/dev/null; then groupdel "$user"; else delgroup --system --quiet "$user"; fi
+	fi
+}
+
+# remove_env MODE: takes away what the package made; with "unchanged" only what nobody edited since.
+remove_env() {
+	for name in $files; do
+		was=$(recorded "$name")
+		[ -n "$was" ] && [ -f "$etc/$name" ] || continue
+		[ "$1" = all ] || [ "$was" = "$(checksum "$etc/$name")" ] || continue
+		rm -f "$etc/$name"
+	done
+	# Passwords are the operator's; folders go where nothing is left in them.
+	rmdir "$etc/credentials" 2>/dev/null || true
+	rmdir "$etc" 2>/dev/null || true
+}
+
+first_steps() {
+	cat <<-TEXT
+		quantum-harvest: the services are installed and not started, because earlier ones are there: a unit below
+		/etc/systemd/system, or an env file below $etc. Both would write the same keys. Stop the earlier ones, then
+		    systemctl enable --now $services
+	TEXT
+}

@@ -1,0 +1,14 @@
+if [ "$1" = purge ]; then
+	if command -v deb-systemd-helper >/dev/null; then
+		for unit in $(ours); do
+			deb-systemd-helper purge "$unit" >/dev/null || true
+			deb-systemd-helper unmask "$unit" >/dev/null || true
+		done
+	fi
+	remove_env all
+	rm -rf /var/lib/quantum-harvest /var/lib/quantum-harvest-proposal /var/lib/quantum-harvest-package
+	remove_user
+elif [ "$1" = remove ] && command -v deb-systemd-helper >/dev/null; then
+	for unit in $(ours); do deb-systemd-helper mask "$unit" >/dev/null || true; done
+fi
+if booted; then systemctl daemon-reload || true; fi
