@@ -6,7 +6,7 @@ BIN         := bin/harvest
 # Linked into the binary; a tree without history says "unknown".
 VERSION     ?= $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null)
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-STAMP       := -X quantumharvest/internal/buildinfo.version=$(VERSION) -X quantumharvest/internal/buildinfo.commit=$(COMMIT)
+STAMP        = -X quantumharvest/internal/buildinfo.version=$(VERSION) -X quantumharvest/internal/buildinfo.commit=$(COMMIT)
 # Prometheus and Alertmanager bring much code that never runs here. Inlining makes it a good deal larger, so it is on only
 # where speed is felt (docs/adr/0016-prometheus-library.md).
 PROM        := github.com/prometheus
@@ -18,7 +18,7 @@ FAST        := std quantumharvest/... $(PROM)/client_golang/... $(PROM)/common/.
 ONCE        := crypto/... html/... text/... go/... mime/... encoding/xml encoding/asn1 net/mail net/textproto \
 	$(addprefix quantumharvest/internal/,drill bench proof top watch config dashboards rules golden/... monitor/... inside flight tracing app) \
 	quantumharvest/cmd/...
-SMALL       := -ldflags "-s -w -funcalign=16 $(STAMP)" -gcflags=all=-l $(FAST:%=-gcflags=%=) $(ONCE:%=-gcflags=%=-l)
+SMALL        = -ldflags "-s -w -funcalign=16 $(STAMP)" -gcflags=all=-l $(FAST:%=-gcflags=%=) $(ONCE:%=-gcflags=%=-l)
 TOOL        := $(GO) tool -modfile=tools/go.mod
 # Servers that were unpacked come first only for tests.
 WITH_TOOLS  := PATH="$(CURDIR)/.tools/bin:$$PATH"
@@ -55,6 +55,9 @@ tools: ## bring the servers that tests need into .tools/, without root
 .PHONY: test
 test: tools compiler ## all tests with the race detector
 	$(WITH_TOOLS) CGO_ENABLED=1 $(GO) test -race -timeout 12m -run '$(RUN)' $(PKG)
+ifeq ($(PKG),./...)
+	cd tools/dist && $(GO) test -run '$(RUN)' .
+endif
 
 .PHONY: compiler
 compiler:
@@ -112,6 +115,7 @@ lint: ## vet, staticcheck, gofumpt and code that nothing reaches
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	@out=$$($(TOOL) gofumpt -l .); [ -z "$$out" ] || { echo "$$out"; echo "make: these files need 'make fmt'" >&2; exit 1; }
+	cd tools/dist && $(GO) vet ./...
 	@out=$$($(TOOL) deadcode -filter '^quantumharvest/(cmd|internal)' ./cmd/... ./internal/config/gendocs ./internal/golden/pack); [ -z "$$out" ] || { echo "$$out"; exit 1; }
 
 .PHONY: fmt
@@ -125,6 +129,7 @@ generate: ## make anew what is generated: references in docs/, alert rules, dash
 	$(GO) run ./cmd/harvest rules --out deploy/alerts
 	$(GO) run ./cmd/harvest rules --inhibitions --out deploy/alertmanager
 	$(GO) run ./cmd/harvest dashboards --out deploy/dashboards
+	cd tools/dist && $(GO) run . cluster
 
 # What is handed out. A tree without a tag has a version that sorts before every release and by the time of its commit.
 PLATFORMS   ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64

@@ -110,7 +110,10 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	for _, pair := range [][2]string{
-		{"0~git20260102030405.abc", "0~git20260102030406.aaa"}, {"0~git20260102030406.aaa", "0.1.0"}, {"1.2.0~rc.1", "1.2.0"}, {"1.2.0", "1.2.0+3.abc"},
+		{"0~git20260102030405.abc", "0~git20260102030406.aaa"},
+		{"0~git20260102030406.aaa", "0.1.0"},
+		{"1.2.0~rc.1", "1.2.0"},
+		{"1.2.0", "1.2.0+3.abc"},
 		{"1.2.0+3.abc", "1.2.1~rc.1"},
 	} {
 		if out, err := exec.Command("dpkg", "--compare-versions", pair[0], "lt", pair[1]).CombinedOutput(); err != nil {
