@@ -3,6 +3,8 @@ package installed
 import (
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -211,6 +213,8 @@ func TestLife(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = redis.Process.Kill(); _ = redis.Wait() })
 	market(t, password)
+	receiver(t)
+	r.write(t, "etc/quantum/harvest-monitor.env", "NOTIFY_WEBHOOK_URL="+receiverURL+"\n", 0o640)
 
 	var services []*service
 	for _, name := range units {
@@ -254,6 +258,20 @@ func TestLife(t *testing.T) {
 	}
 	r.run(t, "dpkg", "-P", "quantum-harvest")
 	compare(t, before, r.state(t))
+}
+
+const receiverURL = "http://127.0.0.1:9099/alerts"
+
+// receiver is told of alerts, as somebody must be for the proof.
+func receiver(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:9099")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
 }
 
 // notified looks at what the services say to their supervisor.

@@ -226,6 +226,7 @@ func market(t *testing.T, password string) {
 	go func() {
 		defer close(stopped)
 		answers := bufio.NewReader(conn)
+		opened := time.Now().Unix() - 3600
 		for n := 0; ; n++ {
 			price := 95000 + float64(n%40)
 			var closes strings.Builder
@@ -237,7 +238,7 @@ func market(t *testing.T, password string) {
 				"DEL candles:BTCUSDT:1m",
 				"RPUSH candles:BTCUSDT:1m" + closes.String(),
 				fmt.Sprintf("HSET quantum:state:positions:BTCUSDT symbol BTCUSDT side LONG entry_price 94000 quantity 0.5 current_price %.2f opened_at_epoch %d updated_at_epoch %d",
-					price, time.Now().Unix()-3600, time.Now().Unix()),
+					price, opened, time.Now().Unix()),
 			}
 			_, _ = fmt.Fprintf(conn, "%s\r\n", strings.Join(commands, "\r\n"))
 			for range commands {
