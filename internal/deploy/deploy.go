@@ -61,12 +61,12 @@ var errRolledBack = errors.New("everything was taken back: the earlier services 
 const rollbackWithin = 5 * time.Minute
 
 type run struct {
-	o       Options
-	d       config.DeploySettings
-	dir     string
-	state   *State
-	step    int
-	client  *http.Client
+	o      Options
+	d      config.DeploySettings
+	dir    string
+	state  *State
+	step   int
+	client *http.Client
 }
 
 type stage struct {
