@@ -300,8 +300,9 @@ func (r *run) undo(ctx context.Context) error {
 	each([]Kind{KindShadow}, func(c Change) error { return r.endShadow(ctx, c) })
 	// Of a service that was changed: its name is that of the earlier one, so it is stopped before its files change.
 	for i := len(r.state.Changes) - 1; i >= 0; i-- {
-		if c := r.state.Changes[i]; c.Kind == KindService && !c.Undone {
-			if err := errors.Join(r.o.Manager.Stop(ctx, c.What), r.o.Manager.Disable(ctx, c.What)); err != nil && !errors.Is(err, service.ErrNoUnit) {
+		c := r.state.Changes[i]
+		if _, err := service.Find(r.d.Root, c.What); c.Kind == KindService && !c.Undone && err == nil {
+			if err := errors.Join(r.o.Manager.Stop(ctx, c.What), r.o.Manager.Disable(ctx, c.What)); err != nil {
 				failed = errors.Join(failed, fmt.Errorf("stop %s: %w", c.What, err))
 			}
 		}

@@ -77,6 +77,12 @@ func (h *host) file(path, text string) string {
 // newHost sets the server up and starts what runs there.
 func newHost(t *testing.T, more ...string) *host {
 	t.Helper()
+	return setUp(t, true, more...)
+}
+
+// setUp makes a host that is watched by a Prometheus, or by none.
+func setUp(t *testing.T, watched bool, more ...string) *host {
+	t.Helper()
 	h := &host{t: t, root: realserver.Dir(t), redis: realserver.Redis(t), told: &told{}}
 	h.rdb = redis.NewClient(&redis.Options{Addr: h.redis.Addr()})
 	t.Cleanup(func() { h.rdb.Close() })
@@ -99,7 +105,16 @@ func newHost(t *testing.T, more ...string) *host {
 		h.redis.Port(), strings.Join(symbols, ","), h.exporter, h.exporter))
 	h.file("etc/quantum/harvest-monitor.env", fmt.Sprintf("MONITOR_SCRAPE_INTERVAL_SEC=1\nPUBLISH_INTERVAL_SEC=2\nMAX_PUBLISH_AGE_SEC=8\n"+
 		"MONITOR_EXPORTER_TARGETS=127.0.0.1:%d\nMONITOR_PUBLISHER_TARGETS=127.0.0.1:%d\n", h.exporter, h.publisher))
-	h.monitoring()
+	if watched {
+		h.monitoring()
+	} else {
+		receiver := httptest.NewServer(h.told)
+		t.Cleanup(receiver.Close)
+		h.file("etc/quantum/harvest-monitor.env", fmt.Sprintf("MONITOR_SCRAPE_INTERVAL_SEC=1\nPUBLISH_INTERVAL_SEC=2\nMAX_PUBLISH_AGE_SEC=8\nMONITOR_PORT=%d\n"+
+			"ALERTMANAGER_PORT=%d\nNOTIFY_WEBHOOK_URL=%s\nMONITOR_EXPORTER_TARGETS=127.0.0.1:%d\nMONITOR_PUBLISHER_TARGETS=127.0.0.1:%d\n",
+			h.prometheus, h.alertmanager, receiver.URL, h.exporter, h.publisher))
+	}
+	h.endWithTest("quantum-harvest-monitor.service")
 	for _, unit := range []string{"quantum-harvest-proposal.service", "quantum-harvest-metrics-exporter.service"} {
 		h.supervise(unit)
 		link := filepath.Join(h.root, "etc/systemd/system/multi-user.target.wants", unit)
@@ -120,7 +135,7 @@ func newHost(t *testing.T, more ...string) *host {
 				return false
 			}
 		}
-		return h.query(`min(up{job="quantum-harvest-exporter"})`) == "1"
+		return !watched || h.query(`min(up{job="quantum-harvest-exporter"})`) == "1"
 	})
 	return h
 }
@@ -194,7 +209,7 @@ func (h *host) start(binary string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// supervise starts a unit as the init of a container does, and ends whatever runs under that name with the test.
+// supervise starts a unit as the init of a container does; whatever runs under that name ends with the test.
 func (h *host) supervise(unit string) {
 	h.t.Helper()
 	cmd := exec.Command(harvest, "supervise", "--root", h.root, "--unit", unit)
@@ -203,6 +218,10 @@ func (h *host) supervise(unit string) {
 		h.t.Fatal(err)
 	}
 	go func() { _ = cmd.Wait() }()
+	h.endWithTest(unit)
+}
+
+func (h *host) endWithTest(unit string) {
 	h.t.Cleanup(func() {
 		text, _ := os.ReadFile(filepath.Join(h.root, "run/quantum-harvest", unit+".pid"))
 		for i, word := range strings.Fields(string(text)) {

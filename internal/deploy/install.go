@@ -87,8 +87,15 @@ func (r *run) install(ctx context.Context) (facts []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o755); err != nil {
+	if info, err := os.Stat(path); err != nil {
 		return nil, err
+	} else if info.Mode().Perm() != 0o755 {
+		if err := r.remember(path); err != nil {
+			return nil, err
+		}
+		if err := os.Chmod(path, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	sum := sha256.Sum256(content)
 	facts = append(facts, fmt.Sprintf("%s: sha256 %x, written: %t", path, sum[:8], wrote))

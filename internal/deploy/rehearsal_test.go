@@ -162,6 +162,25 @@ func long(t *testing.T) {
 	}
 }
 
+// Where there is no Prometheus, ours comes with it and goes with it.
+func TestRehearsalWithOurMonitor(t *testing.T) {
+	long(t)
+	h := setUp(t, false)
+	tree, shape := h.tree(), h.shape()
+	t.Logf("%s", h.mustDeploy())
+	if name := h.fired(); name != "" {
+		t.Errorf("%s fired", name)
+	}
+	if out, err := h.doctor(); err != nil {
+		t.Errorf("the doctor finds something: %v\n%s", err, out)
+	}
+	h.mustDeploy("--rollback")
+	h.earlier(tree, shape)
+	if h.page(fmt.Sprintf("http://127.0.0.1:%d/-/ready", h.prometheus)) != "" {
+		t.Error("our monitor goes on after the rollback")
+	}
+}
+
 // An interrupt in any step leaves the host as it was.
 func TestInterruptedInEachStep(t *testing.T) {
 	long(t)
@@ -236,7 +255,7 @@ func TestFaultInEachStep(t *testing.T) {
 			}()
 		}},
 		{name: "proof: nobody is told of alerts", says: "checks of the proof do not hold", fault: func(h *host) {
-			h.file("etc/prometheus/alertmanager.yml", "route: {receiver: people, routes: [{matchers: ['alertname=QuantumNothing'], receiver: people}]}\nreceivers: [{name: people}]\n")
+			h.file("etc/prometheus/alertmanager.yml", "route:\n  receiver: people\nreceivers:\n  - name: people\n")
 			_, _ = http.Post(fmt.Sprintf("http://127.0.0.1:%d/-/reload", h.alertmanager), "", nil)
 		}},
 	} {

@@ -189,6 +189,15 @@ func exporterPort(all []carried) int {
 	return 8042
 }
 
+func monitorPort(all []carried) int {
+	for _, c := range all {
+		if c.role == config.Monitor {
+			return c.config.Monitor.Port
+		}
+	}
+	return 9091
+}
+
 func forRole(name string, role config.Role) bool {
 	return slices.ContainsFunc(config.Settings(), func(s config.Setting) bool { return s.Env == name && s.For(role) })
 }
@@ -264,7 +273,7 @@ func (r *run) survey(ctx context.Context) (facts []string, found []Service, err 
 	if err != nil {
 		return facts, found, err
 	}
-	more, err = r.lookAtPorts(found, pub, exporterPort(all))
+	more, err = r.lookAtPorts(found, pub, exporterPort(all), monitorPort(all))
 	facts = append(facts, more...)
 	if err != nil {
 		return facts, found, err
@@ -332,7 +341,7 @@ func (r *run) lookAtRedis(ctx context.Context, rdb redis.UniversalClient, pub co
 	return facts, nil
 }
 
-func (r *run) lookAtPorts(found []Service, pub config.Config, exporter int) (facts []string, err error) {
+func (r *run) lookAtPorts(found []Service, pub config.Config, exporter, monitor int) (facts []string, err error) {
 	has := slices.ContainsFunc(found, func(s Service) bool { return s.Unit == UnitExporter && s.Active })
 	who, held := service.OnPort(exporter)
 	switch {
@@ -351,7 +360,7 @@ func (r *run) lookAtPorts(found []Service, pub config.Config, exporter int) (fac
 		ports = append(ports, struct {
 			port int
 			fix  string
-		}{9091, "free it, or name the configuration of the Prometheus that is there with --prometheus-config"})
+		}{monitor, "free it, or name the configuration of the Prometheus that is there with --prometheus-config"})
 	}
 	for _, p := range ports {
 		if who, held := service.OnPort(p.port); held {

@@ -238,8 +238,10 @@ func (r *run) exchange(ctx context.Context, unit string) error {
 			return err
 		}
 	}
-	if err := m.Disable(ctx, unit); err != nil && !errors.Is(err, service.ErrNoUnit) {
-		return err
+	if _, err := service.Find(r.d.Root, unit); err == nil {
+		if err := m.Disable(ctx, unit); err != nil {
+			return err
+		}
 	}
 	if err := r.placeFiles(unit); err != nil {
 		return err
@@ -262,6 +264,10 @@ func (r *run) placeFiles(unit string) error {
 		path := r.at(x.env)
 		text, err := os.ReadFile(path + next)
 		if err == nil {
+			// Its owner and mode change even where its text does not.
+			if err := r.remember(path); err != nil {
+				return err
+			}
 			if _, err := r.put(path, text, 0o640); err != nil {
 				return err
 			}
