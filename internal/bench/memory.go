@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/freeport"
+	"quantumharvest/internal/scratch"
 )
 
 // fewSymbols is what most desks hold.
@@ -56,11 +57,12 @@ func measureMemory(ctx context.Context, r *run) error {
 // they have resident after a while.
 func (r *run) memoryOf(ctx context.Context, symbols int, withExporter bool) (publisher, exporter int64, err error) {
 	err = r.within(ctx, fmt.Sprintf("memory_%d", symbols), func(client redis.UniversalClient, prefix string) error {
-		dir, err := os.MkdirTemp("", "harvest-bench-")
+		folder, err := scratch.New("bench")
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = folder.Remove() }()
+		dir := folder.Path
 		names, positions := generated(symbols)
 		file := filepath.Join(dir, "positions.json")
 		if err := os.WriteFile(file, positions, 0o600); err != nil {

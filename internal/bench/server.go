@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/freeport"
+	"quantumharvest/internal/scratch"
 )
 
 // ErrNoServer is returned where redis-server is not on PATH.
@@ -26,20 +26,20 @@ func StartServer(ctx context.Context) (addr string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	dir, err := os.MkdirTemp("", "harvest-bench-redis-")
+	dir, err := scratch.New("bench-redis")
 	if err != nil {
 		return "", nil, err
 	}
 	addr = fmt.Sprintf("127.0.0.1:%d", port)
-	cmd := exec.Command(path, "--bind", "127.0.0.1", "--port", fmt.Sprint(port), "--save", "", "--appendonly", "no", "--dir", dir)
+	cmd := exec.Command(path, "--bind", "127.0.0.1", "--port", fmt.Sprint(port), "--save", "", "--appendonly", "no", "--dir", dir.Path)
 	if err := cmd.Start(); err != nil {
-		_ = os.RemoveAll(dir)
+		_ = dir.Remove()
 		return "", nil, err
 	}
 	stop = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		_ = os.RemoveAll(dir)
+		_ = dir.Remove()
 	}
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()

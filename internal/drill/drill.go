@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"quantumharvest/internal/rules"
+	"quantumharvest/internal/scratch"
 )
 
 // drill is one fault on one copy.
@@ -59,11 +59,12 @@ const (
 func run(ctx context.Context, f fault, parts Parts, t tools, scale int) (r Result) {
 	begin := time.Now()
 	r = Result{Number: f.number, Fault: f.name}
-	dir, err := os.MkdirTemp("", "harvest-drill-")
+	folder, err := scratch.New("drill")
 	if err != nil {
 		r.Failures = []string{err.Error()}
 		return r
 	}
+	dir := folder.Path
 	d := &drill{f: f, s: &stand{dir: dir, scale: scale, parts: parts, tools: t}, endEarlier: func() {}}
 	ctx, cancel := context.WithCancel(ctx)
 	fail := func(format string, args ...any) { r.Failures = append(r.Failures, fmt.Sprintf(format, args...)) }
@@ -74,9 +75,9 @@ func run(ctx context.Context, f fault, parts Parts, t tools, scale int) (r Resul
 		}
 		d.s.close()
 		if !r.Passed() {
-			r.Failures = append(r.Failures, "the logs of the copy are in "+dir)
+			r.Failures = append(r.Failures, "the logs of the copy are in "+dir+", until the next drill")
 		} else {
-			_ = os.RemoveAll(dir)
+			_ = folder.Remove()
 		}
 		r.TookSec = time.Since(begin).Seconds()
 	}()

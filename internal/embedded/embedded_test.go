@@ -327,6 +327,30 @@ func TestSnapshotLoadsIntoRedisServer(t *testing.T) {
 	checkFilled(t, r.Addr())
 }
 
+// Whatever happens to it again and again, the folder of the snapshot does not fill.
+func TestSnapshotFolderIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 6 {
+		s := start(t, Options{Dir: dir})
+		name := s.snapshotFile()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for path, text := range map[string]string{name: "damaged", name + partial + fmt.Sprint(i): "half"} {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s := start(t, Options{Dir: dir})
+	defer s.Close()
+	for pattern, most := range map[string]int{"*" + partial + "*": 0, "*" + damaged + "*": keptDamaged} {
+		if left, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(left) > most {
+			t.Errorf("%v %v, allowed are %d", left, err, most)
+		}
+	}
+}
+
 func TestDamagedSnapshotIsSetAside(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, Options{Dir: dir})

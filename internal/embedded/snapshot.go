@@ -223,10 +223,33 @@ func asStrings(l []any) []string {
 	return out
 }
 
+const (
+	partial = ".tmp"      // follows the name of a snapshot that is being written
+	damaged = ".damaged-" // and of one that was set aside
+	// keptDamaged is how many of those are kept for a look.
+	keptDamaged = 3
+)
+
+// tidy removes what killed processes left half written, and the oldest snapshots that were set aside.
+func (s *Server) tidy() {
+	for ending, kept := range map[string]int{partial: 0, damaged: keptDamaged} {
+		left, err := filepath.Glob(s.snapshotFile() + ending + "*")
+		if err != nil {
+			continue
+		}
+		slices.Sort(left) // and so by time
+		for _, path := range left[:max(0, len(left)-kept)] {
+			if err := os.Remove(path); err != nil {
+				s.log.Warn("an old file of the embedded redis cannot be removed", "path", path, "err", err)
+			}
+		}
+	}
+}
+
 // writeFile replaces a file so that after a crash there is either the old or the new one, whole.
 func writeFile(name string, content []byte) (err error) {
 	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, filepath.Base(name)+".tmp*")
+	f, err := os.CreateTemp(dir, filepath.Base(name)+partial+"*")
 	if err != nil {
 		return err
 	}
@@ -264,6 +287,7 @@ func (s *Server) load() error {
 	if s.opts.Dir == "" {
 		return nil
 	}
+	defer s.tidy()
 	image, err := os.ReadFile(s.snapshotFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -274,7 +298,7 @@ func (s *Server) load() error {
 	if err = s.replay(image); err == nil {
 		return nil
 	}
-	aside := s.snapshotFile() + ".damaged-" + time.Now().UTC().Format("20060102T150405.000Z")
+	aside := s.snapshotFile() + damaged + time.Now().UTC().Format("20060102T150405.000Z")
 	if renameErr := os.Rename(s.snapshotFile(), aside); renameErr != nil {
 		return fmt.Errorf("embedded redis: the snapshot is damaged (%w) and cannot be set aside: %w", err, renameErr)
 	}

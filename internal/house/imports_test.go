@@ -52,7 +52,7 @@ var may = []struct {
 	{"internal/monitor/prom", []string{"internal/monitor/folder"}, "a Prometheus knows targets and rules, and nothing of ours"},
 	{"internal/monitor/alert", []string{"internal/monitor/folder"}, "an Alertmanager knows alerts and a configuration, and nothing of ours"},
 	{"internal/monitor/routing", []string{"internal/rules"}, "who is told what is a text about the alerts of the table; any Alertmanager takes it"},
-	{"internal/monitor/folder", nil, "a folder does not know what is kept in it"},
+	{"internal/monitor/folder", []string{"internal/scratch"}, "a folder does not know what is kept in it"},
 	{"internal/supervise", nil, "a service manager is told whether there is progress; what progress is, the part itself says"},
 	{"internal/inside", []string{"internal/listen"}, "what a process shows of itself is given to it: it knows no part by name"},
 	{"internal/flight", nil, "a record is what the runtime saw; why it is saved is said by whoever asks"},
@@ -63,7 +63,7 @@ var may = []struct {
 	{"internal/dashboards", []string{"internal/rules"}, "dashboards ask what Prometheus holds, and show the alerts"},
 	{
 		"internal/drill",
-		[]string{"internal/freeport", "internal/rules", "internal/store"},
+		[]string{"internal/freeport", "internal/rules", "internal/scratch", "internal/store"},
 		"a drill looks at a system of processes from outside: it knows the rules that must see a fault and the fields of a proposal",
 	},
 	{
@@ -82,11 +82,12 @@ var may = []struct {
 	{"deploy/systemd", nil, "the units are files"},
 	{
 		"internal/bench",
-		[]string{"internal/engine", "internal/feed", "internal/freeport", "internal/position", "internal/store", "kernel"},
+		[]string{"internal/engine", "internal/feed", "internal/freeport", "internal/position", "internal/scratch", "internal/store", "kernel"},
 		"what is measured is put together from its parts; what depends on settings comes from outside",
 	},
 	{"internal/footprint", nil, "memory is bytes, whoever they belong to"},
 	{"internal/freeport", nil, "a port is a number"},
+	{"internal/scratch", nil, "a temporary folder does not know what is kept in it"},
 	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
 	{"internal/config/gendocs", []string{"internal/reference"}, "it only writes down what the tables of the code say"},

@@ -17,11 +17,14 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"quantumharvest/internal/scratch"
 )
 
 const (
 	lockFile = "monitor.lock"
 	pidFile  = "monitor.pid"
+	partial  = ".new-" // of the name of a file that is being written
 	// keptDamaged is how many damaged copies of one part are kept for a look; older ones are removed, so that a part
 	// that is damaged again and again does not fill the disk.
 	keptDamaged = 3
@@ -32,7 +35,7 @@ const (
 // Folder is an open data folder. Close releases it.
 type Folder struct {
 	path      string
-	temporary bool
+	temporary *scratch.Folder // nil: it lasts
 	lock      *flock.Flock
 	log       *slog.Logger
 
@@ -45,11 +48,11 @@ type Folder struct {
 func Open(path string, log *slog.Logger) (*Folder, error) {
 	f := &Folder{path: path, log: log, damaged: map[string]int{}}
 	if path == "" {
-		dir, err := os.MkdirTemp("", "harvest-monitor-")
+		dir, err := scratch.New("monitor")
 		if err != nil {
-			return nil, fmt.Errorf("monitor: make a temporary folder: %w (TMPDIR names another place, --data a lasting one)", err)
+			return nil, fmt.Errorf("monitor: %w (--data names a lasting one)", err)
 		}
-		f.path, f.temporary = dir, true
+		f.path, f.temporary = dir.Path, dir
 		return f, nil
 	}
 	abs, err := filepath.Abs(path)
@@ -76,6 +79,7 @@ func Open(path string, log *slog.Logger) (*Folder, error) {
 		_ = f.lock.Close()
 		return nil, fmt.Errorf("monitor: the data folder cannot be written: %w", err)
 	}
+	f.sweep()
 	return f, nil
 }
 
@@ -95,6 +99,19 @@ func ofTrustedHands(dir string) error {
 	return nil
 }
 
+// sweep removes what Replace of a killed process left half written.
+func (f *Folder) sweep() {
+	left, err := filepath.Glob(f.Path("*" + partial + "*"))
+	if err != nil {
+		return
+	}
+	for _, path := range left {
+		if err := os.Remove(path); err != nil {
+			f.log.Warn("what a killed process left cannot be removed", "path", path, "err", err)
+		}
+	}
+}
+
 // owner names the process that wrote the file.
 func owner(path string) string {
 	text, err := os.ReadFile(path)
@@ -108,7 +125,7 @@ func owner(path string) string {
 func (f *Folder) Path(name string) string { return filepath.Join(f.path, name) }
 
 // Temporary tells that nothing in it outlives Close.
-func (f *Folder) Temporary() bool { return f.temporary }
+func (f *Folder) Temporary() bool { return f.temporary != nil }
 
 // SetAside moves a damaged part out of the way, says so and counts it, so that the part can begin anew. The copy keeps
 // its name with the time of the move; only the newest few are kept.
@@ -148,8 +165,8 @@ func (f *Folder) Damaged() map[string]int {
 
 // Close releases the folder, and removes a temporary one.
 func (f *Folder) Close() error {
-	if f.temporary {
-		if err := os.RemoveAll(f.path); err != nil {
+	if f.temporary != nil {
+		if err := f.temporary.Remove(); err != nil {
 			return fmt.Errorf("monitor: remove the temporary folder: %w", err)
 		}
 		return nil
@@ -164,7 +181,7 @@ func (f *Folder) Close() error {
 
 // Replace gives a file new content, for this user only. It writes beside the file and renames, so that a crash leaves the old one or the new one.
 func Replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+partial+"*")
 	if err != nil {
 		return err
 	}

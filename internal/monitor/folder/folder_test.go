@@ -51,6 +51,27 @@ func TestATemporaryFolderIsRemoved(t *testing.T) {
 	}
 }
 
+func TestWhatAKilledProcessLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	left, ours := filepath.Join(dir, "token"+partial+"123"), filepath.Join(dir, "token")
+	for _, path := range []string{left, ours} {
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := Open(dir, quietly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+	if _, err := os.Stat(ours); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSetAsideKeepsAFew(t *testing.T) {
 	var log strings.Builder
 	f, err := Open(t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)))
