@@ -234,7 +234,7 @@ func TestReasonsInDocuments(t *testing.T) {
 // stageOf tells whether .ci/run makes a target, itself or for another one.
 func stageOf(ci, makefile, target string) bool {
 	for _, m := range regexp.MustCompile(`(?m)^stage ([a-z-]+)`).FindAllStringSubmatch(ci, -1) {
-		if m[1] == target || regexp.MustCompile(`(?m)^`+m[1]+`:[a-z ]*\b`+target+`\b`).MatchString(makefile) {
+		if m[1] == target || regexp.MustCompile(`(?m)^`+m[1]+`:[a-z -]*\b`+target+`\b`).MatchString(makefile) {
 			return true
 		}
 	}
