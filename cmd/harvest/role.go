@@ -15,24 +15,26 @@ import (
 func newRoleCmd(p process, role config.Role, cmd *cobra.Command, run func(context.Context, app.Env) error) *cobra.Command {
 	withSettings(cmd, role)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, notes, err := loadSettings(cmd, role, p)
+		c, notes, again, err := config.LoadAgain(cmd.Flags(), role, p.environ)
 		if err != nil {
 			return err
 		}
-		log := newLogger(p, c)
+		level := &slog.LevelVar{}
+		level.Set(c.LogLevel)
+		log := newLogger(p, c, level)
 		for _, n := range notes {
 			log.Warn(n.Text, "setting", n.Setting)
 		}
 		return run(cmd.Context(), app.Env{
-			Config: c, Build: buildinfo.Read(), Out: p.stdout, Log: log, In: p.stdin, Err: p.stderr, Environ: p.environ,
+			Config: c, Build: buildinfo.Read(), Out: p.stdout, Log: log, Settings: again, Level: level, In: p.stdin, Err: p.stderr, Environ: p.environ,
 		})
 	}
 	return cmd
 }
 
 // newLogger logs to stderr: what people read of a run goes to stdout.
-func newLogger(p process, c config.Config) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.LogLevel}
+func newLogger(p process, c config.Config, level slog.Leveler) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == config.LogJSON {
 		return slog.New(slog.NewJSONHandler(p.stderr, opts))
 	}

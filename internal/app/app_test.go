@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,19 +56,24 @@ func start(t testing.TB, role config.Role, run func(context.Context, app.Env) er
 		// The monitor is left out where it is not the subject.
 		free = append(free, "--embedded-redis-port=0", "--metrics-port=0", "--monitor-port=0", "--alertmanager-port=0", "--monitor=false")
 	}
+	if slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--env-file") }) {
+		free = free[1:] // the file is to say how much is logged
+	}
 	if err := flags.Parse(append(free, args...)); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := config.Load(flags, role, nil)
+	c, _, again, err := config.LoadAgain(flags, role, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{t: t, stop: stop, done: make(chan struct{})}
-	log := slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: c.LogLevel}))
+	level := &slog.LevelVar{}
+	level.Set(c.LogLevel)
+	log := slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: level}))
 	go func() {
 		defer close(p.done)
-		p.err = run(ctx, app.Env{Config: c, Build: buildinfo.Read(), Out: &p.out, Log: log})
+		p.err = run(ctx, app.Env{Config: c, Build: buildinfo.Read(), Out: &p.out, Log: log, Settings: again, Level: level})
 	}()
 	t.Cleanup(func() {
 		p.end()

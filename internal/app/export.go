@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"quantumharvest/internal/config"
 	"quantumharvest/internal/footprint"
 	"quantumharvest/internal/store"
 	"quantumharvest/internal/supervise"
@@ -46,6 +47,14 @@ func Export(ctx context.Context, env Env) error {
 			return err
 		}
 		<-ctx.Done() // positions that end by themselves end nothing else
+		return nil
+	})
+	reload := newReloading(env, port.exp.Registry(), func(_ context.Context, c config.Config) error {
+		port.exp.SetSymbols(c.Symbols)
+		return nil
+	})
+	group.Go(func() error {
+		reload.run(ctx, manager)
 		return nil
 	})
 	group.Go(func() error {

@@ -56,6 +56,8 @@ func Monitor(ctx context.Context, env Env) error {
 	defer group.Wait()
 	defer stop()
 	group.Go(func() { serveDebug(ctx, debug, env.Log) })
+	reload := newReloading(env, mon.Registry(), func(context.Context, config.Config) error { return nil })
+	group.Go(func() { reload.run(ctx, told) })
 	group.Go(func() { told.Run(ctx, supervise.Part{Progress: mon.Progress, Status: mon.Status}) })
 	return mon.Run(ctx)
 }

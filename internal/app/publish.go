@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
@@ -49,6 +50,7 @@ type publisherRole struct {
 	count *positionCount
 	look  *looking
 	log   *slog.Logger
+	reg   *prometheus.Registry // of its page
 	ended atomic.Bool
 }
 
@@ -84,17 +86,16 @@ func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open o
 		return nil, err
 	}
 	reg := newRegistry()
+	r.reg = reg
 	registerBuild(reg, env.Build)
 	if r.in.stats != nil {
 		registerFeed(reg, r.in.stats)
 	}
-	harvest := kernel.DefaultHarvestParams()
-	harvest.FallbackStopPct = c.FallbackStopPct
 	eng, err = engine.New(engine.Options{
 		Heartbeat: c.Heartbeat, Cycle: c.PublishInterval, MarketStale: c.MarketStale, PositionStale: c.PositionStale,
 		ProduceEvery: c.StateInterval, Window: c.Window,
-		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvest,
-		Gate:    kernel.GateParams{ChangeEpsPct: c.ChangeEps, MaxPublishAgeSec: c.MaxPublishAge.Seconds()},
+		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvestParams(c),
+		Gate:    gateParams(c),
 		Symbols: c.Symbols, StateSymbols: c.StateSymbols, NoProducing: !ownsProducedKeys(c),
 		Publisher: r.id, Holder: store.NewHolder(r.id, rand.Text()[:8]), Shards: c.Shards, LeaseInterval: c.LeaseInterval,
 		MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
@@ -109,7 +110,7 @@ func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open o
 			"harvest_prefix", c.Keys.Harvest, "hint", "KEY_PREFIX moves everything that is written")
 	}
 	r.pub = &publisher{
-		engine: eng, store: r.store, now: now, log: env.Log, met: newPublisherMetrics(reg), symbols: c.Symbols,
+		requests: make(chan func()), engine: eng, store: r.store, now: now, log: env.Log, met: newPublisherMetrics(reg), symbols: c.Symbols,
 		sources: []feed.Source{
 			tapped{r.in.market, r.watchMarket},
 			tapped{r.in.positions, r.count.offer},
@@ -205,6 +206,19 @@ func (r *publisherRole) run(told context.Context, env Env, exp *exporterPort, li
 		defer stop()
 		defer portsDone()
 		return r.pub.run(gctx)
+	})
+	reload := newReloading(env, r.reg, func(ctx context.Context, c config.Config) error {
+		if err := r.pub.retune(ctx, tuning(c)); err != nil {
+			return err
+		}
+		if exp != nil {
+			exp.exp.SetSymbols(c.Symbols)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		reload.run(gctx, manager)
+		return nil
 	})
 	group.Go(func() error {
 		manager.Run(gctx, supervise.Part{Progress: allOf(progress...), Status: r.pub.status})

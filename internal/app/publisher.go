@@ -46,6 +46,8 @@ type publisher struct {
 	writingSince, leasingSince atomic.Int64  // when the work under way began, in ns; 0: none is
 	draining                   draining
 
+	requests chan func() // for the loop to carry out between two steps
+
 	lanes     []*lane
 	storeDown atomic.Bool // the last piece of some kind of work failed
 	downSince time.Time
@@ -98,6 +100,8 @@ func (p *publisher) loop(ctx context.Context) {
 			answer()
 		case answer := <-leasing.answers:
 			answer()
+		case request := <-p.requests:
+			request()
 		}
 		now := p.now()
 		if !leasing.busy {

@@ -19,9 +19,21 @@ type Env struct {
 	Out    io.Writer // what people read: the banner, the summary, tables
 	Log    *slog.Logger
 
+	// Settings reads the settings again, and Level is that of Log; nil: they stay as they are.
+	Settings *config.Reloader
+	Level    *slog.LevelVar
+
 	In      io.Reader // keys, where Out is a terminal
 	Err     io.Writer // where commands that are run write their errors, and the log behind a live table
 	Environ []string  // NAME=value lines: what the terminal can do, and what commands get
+}
+
+// level is that of the log: one that may change, where it may.
+func (env Env) level() slog.Leveler {
+	if env.Level != nil {
+		return env.Level
+	}
+	return env.Config.LogLevel
 }
 
 // Up runs every role in one process until ctx ends, the configured time is over or a recording has ended, and prints
@@ -30,7 +42,7 @@ func Up(ctx context.Context, env Env) error {
 	c := env.Config
 	live := newView(env)
 	if live != nil {
-		env.Log = live.logger(c.LogLevel)
+		env.Log = live.logger(env.level())
 	}
 	var emb *embedded.Server
 	if c.Embedded {

@@ -30,7 +30,7 @@ func newView(env Env) *view {
 }
 
 // logger writes into the view.
-func (v *view) logger(level slog.Level) *slog.Logger {
+func (v *view) logger(level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(v, &slog.HandlerOptions{Level: level}))
 }
 

@@ -218,13 +218,20 @@ func (p Problem) String() string {
 }
 
 // Error is every problem found, in the order of the table.
-type Error struct{ Problems []Problem }
+type Error struct {
+	Problems []Problem
+	Running  bool // they were read again while a process runs, which goes on with what it has
+}
 
 // Error lists all problems, one on a line.
 func (e *Error) Error() string {
 	s := "1 problem with the settings stops the start:"
-	if n := len(e.Problems); n != 1 {
+	n := len(e.Problems)
+	if n != 1 {
 		s = fmt.Sprintf("%d problems with the settings stop the start:", n)
+	}
+	if e.Running {
+		s = fmt.Sprintf("problems with the new settings: %d:", n)
 	}
 	for _, p := range e.Problems {
 		s += "\n  " + p.String()

@@ -31,6 +31,9 @@ func Help(role Role) string {
 			} else if s.Flag == "" {
 				tail = append(tail, "env only")
 			}
+			if s.Live(role) {
+				tail = append(tail, "reloads")
+			}
 			if def := s.shownDefault(); def != "" && s.Arg != "" {
 				tail = append(tail, "default "+def)
 			}
@@ -105,7 +108,7 @@ func MarkdownTable() string {
 		if len(rows) == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "**%s**\n\n| environment | flag | default | read by | meaning |\n|---|---|---|---|---|\n", group)
+		fmt.Fprintf(&b, "**%s**\n\n| environment | flag | default | read by | reload | meaning |\n|---|---|---|---|---|---|\n", group)
 		for _, s := range rows {
 			env, flag, def := "", "", s.shownDefault()
 			if s.Env != "" {
@@ -124,7 +127,7 @@ func MarkdownTable() string {
 			for i, r := range s.Roles {
 				roles[i] = string(r)
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", env, flag, def, strings.Join(roles, ", "), escapeCell(s.Usage))
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", env, flag, def, strings.Join(roles, ", "), reloads(s), escapeCell(s.Usage))
 		}
 		b.WriteByte('\n')
 	}
@@ -133,8 +136,20 @@ func MarkdownTable() string {
 		known = append(known, "`"+s.Env+"`")
 	}
 	fmt.Fprintf(&b, "¹ Name of the earlier services, unchanged. An env file may also hold the names of the apply service, which are known "+
-		"and not read: %s. Any other key in an env file stops the start.\n", strings.Join(known, ", "))
+		"and not read: %s. Any other key in an env file stops the start. A change of "+
+		"the env file takes effect without a restart in the roles under reload.\n", strings.Join(known, ", "))
 	return b.String()
+}
+
+// reloads names the roles in which a change takes effect without a restart.
+func reloads(s Setting) string {
+	var roles []string
+	for _, r := range s.Roles {
+		if s.Live(r) {
+			roles = append(roles, string(r))
+		}
+	}
+	return strings.Join(roles, ", ")
 }
 
 func escapeCell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +35,8 @@ type loader struct {
 	values   map[string]given // by Setting.Env, or "--flag" where it has none
 	draft    draft
 	problems []Problem
-	failed   map[string]bool // settings that have a problem already
+	failed   map[string]bool   // settings that have a problem already
+	seen     [sha256.Size]byte // SHA-256 of the env file; zero where there is none, or no regular one
 
 	credentials string // folder that systemd fills for a service; blank: none
 }
@@ -50,6 +52,15 @@ func key(s Setting) string {
 // os.Environ gives them) and from the file that --env-file names. The error is an *Error with every problem found.
 // Environment variables it does not know are none of its business; an unknown key in the file is a problem.
 func Load(flags *pflag.FlagSet, role Role, environ []string) (Config, []Note, error) {
+	l := gather(flags, role, environ, nil)
+	if len(l.problems) > 0 {
+		return Config{}, nil, &Error{Problems: l.problems}
+	}
+	return l.draft.Config, l.draft.notes, nil
+}
+
+// gather reads everything, but for the settings that are pinned: those have what they are given.
+func gather(flags *pflag.FlagSet, role Role, environ []string, pinned map[string]given) *loader {
 	l := &loader{role: role, values: map[string]given{}, failed: map[string]bool{}}
 	table := Settings()
 	fromEnv := environment(environ)
@@ -65,7 +76,10 @@ func Load(flags *pflag.FlagSet, role Role, environ []string) (Config, []Note, er
 			}
 			continue
 		}
-		v := l.pick(flags, s, fromEnv, inFile)
+		v, fixed := pinned[key(s)]
+		if !fixed {
+			v = l.pick(flags, s, fromEnv, inFile)
+		}
 		l.values[key(s)] = v
 		if v.text == "" {
 			continue
@@ -76,14 +90,10 @@ func Load(flags *pflag.FlagSet, role Role, environ []string) (Config, []Note, er
 	}
 	l.draft.Role, l.draft.InForce = role, l.inForce(table)
 	l.combine()
-	if len(l.problems) > 0 {
-		return Config{}, nil, &Error{Problems: l.problems}
-	}
-	notes := l.draft.notes
 	if len(foreign) > 0 {
-		notes = append(notes, Note{Text: fmt.Sprintf("the env file also holds settings of apply, which %s does not read: %s", role, strings.Join(foreign, ", "))})
+		l.note("", fmt.Sprintf("the env file also holds settings of apply, which %s does not read: %s", role, strings.Join(foreign, ", ")))
 	}
-	return l.draft.Config, notes, nil
+	return l
 }
 
 // Usual gives the settings of a role that nobody gave flags or a file, but for what environ says.
@@ -144,6 +154,9 @@ func (l *loader) readEnvFile(flags *pflag.FlagSet, table []Setting) map[string]f
 		}
 		l.problems = append(l.problems, Problem{Setting: "--" + envFileFlag, Value: strconv.Quote(path), Text: fmt.Sprintf("cannot be read: %v", err)})
 		return nil
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+		l.seen = sha256.Sum256(src)
 	}
 	entries, lines := parseEnvFile(src)
 	for _, e := range lines {

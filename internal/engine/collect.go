@@ -116,6 +116,10 @@ func (e *Engine) collect(now time.Time) Work {
 		if e.mayProduce(s, now) {
 			e.producing = append(e.producing, s)
 		}
+		if s.dropped && !s.inFlight {
+			b.Unexpect = append(b.Unexpect, s.name)
+			s.dropped = false
+		}
 		if !s.covered || s.unread || s.inFlight || e.beatNo < s.retryBeat {
 			continue
 		}

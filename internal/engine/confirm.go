@@ -18,6 +18,7 @@ func (e *Engine) Confirm(w Work, res store.Results, err error, now time.Time) {
 	e.met.roundTrips.Add(float64(res.RoundTrips))
 	if err := errors.Join(res.ExpectErr, res.StreamErr); err != nil {
 		e.met.sideErrors.Inc()
+		e.redrop(w.Batch.Unexpect)
 		e.say("side write", "", "proposals were written, but not everything beside them", "err", err)
 	}
 	for i, r := range res.Publishes {
@@ -52,6 +53,7 @@ func (e *Engine) storeFailed(w Work) {
 	for _, c := range w.Batch.Closes {
 		e.symbols[c.Symbol].inFlight = false
 	}
+	e.redrop(w.Batch.Unexpect)
 	// A write whose answer was lost may or may not have arrived, and the store may come back empty or old.
 	for _, s := range e.order {
 		s.held.distrust = true

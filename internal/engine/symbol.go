@@ -39,6 +39,7 @@ type symbol struct {
 	// What is to be written beside what follows from advice and held.
 	beatDue  bool
 	expect   bool // to be put into the expected set
+	dropped  bool // not covered any more, and to be taken out of the expected set for that
 	unexpect bool // to be taken out of it, without a position having ended
 	closing  []store.Close
 

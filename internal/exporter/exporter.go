@@ -14,6 +14,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,7 +67,7 @@ type Options struct {
 // Exporter gathers the metrics of what the store holds.
 type Exporter struct {
 	reader   Reader
-	symbols  []position.Symbol
+	symbols  atomic.Pointer[[]position.Symbol] // sorted
 	interval time.Duration
 	recheck  time.Duration
 	whole    []position.Symbol // with a whole proposal at the last reading, sorted; belongs to the run of a reading
@@ -129,7 +130,6 @@ func New(o Options) (*Exporter, error) {
 	}
 	e := &Exporter{
 		reader:   o.Reader,
-		symbols:  slices.Compact(slices.Sorted(slices.Values(o.Symbols))),
 		interval: o.PollInterval,
 		recheck:  o.Recheck,
 		registry: o.Registry,
@@ -152,6 +152,7 @@ func New(o Options) (*Exporter, error) {
 		}),
 		countFailures: newCounterVec(descCountFailures),
 	}
+	e.SetSymbols(o.Symbols)
 	if e.interval <= 0 {
 		e.interval = 5 * time.Second
 	}
@@ -196,6 +197,12 @@ func New(o Options) (*Exporter, error) {
 		}
 	}
 	return e, nil
+}
+
+// SetSymbols says which symbols are shown beside the expected ones, from the next reading on.
+func (e *Exporter) SetSymbols(symbols []position.Symbol) {
+	sorted := slices.Compact(slices.Sorted(slices.Values(symbols)))
+	e.symbols.Store(&sorted)
 }
 
 func newCounter(d Desc) prometheus.Counter {
@@ -278,7 +285,7 @@ func (e *Exporter) read(ctx context.Context) (*snapshot, error) {
 	c.Entries = slices.CompactFunc(c.Entries, func(a, b store.Entry) bool { return a.Symbol == b.Symbol })
 	s := &snapshot{
 		Collection: c,
-		expected:   slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.Expected, e.symbols)))),
+		expected:   slices.Compact(slices.Sorted(slices.Values(slices.Concat(c.Expected, *e.symbols.Load())))),
 		readAt:     end,
 		// The clock was read half way through the first round trip.
 		offset: c.ServerTime.Sub(start.Add(c.RTT / 2)),

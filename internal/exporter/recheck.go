@@ -17,7 +17,7 @@ const rechecks = 2
 func (e *Exporter) collect(ctx context.Context) (c store.Collection, start, end time.Time, err error) {
 	e.attempts.Inc()
 	start = e.now()
-	c, err = e.reader.Collect(ctx, e.symbols)
+	c, err = e.reader.Collect(ctx, *e.symbols.Load())
 	end = e.now()
 	e.duration.Observe(end.Sub(start).Seconds())
 	if err == nil && c.ExpectedErr != nil && len(c.Entries) == 0 {

@@ -37,6 +37,7 @@ type Keeper struct {
 	known    bool   // the server answered since the start
 	conflict string // layout of others that stands against ours
 	left     bool
+	leaving  string // a layout that is to be left before the one of now is followed; blank: none
 
 	take, give []int // to be asked for next
 	taking     bool  // asked for, not answered
@@ -117,6 +118,13 @@ func (a Ask) Patience() time.Duration { return a.TTL * 3 / 4 }
 
 // Ask says what to ask now, at or after Next. What is given up is no longer held from here on.
 func (k *Keeper) Ask(now time.Time) Ask {
+	if k.leaving != "" {
+		a := Ask{LeaseAsk: store.LeaseAsk{Holder: k.o.Holder, Layout: k.leaving, TTL: k.life(), Leave: true}, sent: now}
+		clear(k.terms)
+		k.take, k.give, k.taking, k.leaving = nil, nil, false, ""
+		k.next = now.Add(k.o.Interval / asksPerInterval)
+		return a
+	}
 	a := Ask{
 		LeaseAsk: store.LeaseAsk{Holder: k.o.Holder, Layout: k.o.Layout, TTL: k.life(), Floor: k.floor, Take: k.take},
 		sent:     now,
@@ -136,6 +144,16 @@ func (k *Keeper) Ask(now time.Time) Ask {
 	k.take, k.give = nil, nil
 	k.next = now.Add(k.o.Interval / asksPerInterval)
 	return a
+}
+
+// Relayout divides the symbols in another way from now on. What is held is given up first, so that neither this publisher
+// nor another one that changes at the same moment has to wait until the old layout has run out.
+func (k *Keeper) Relayout(layout string) {
+	if k.leaving == "" {
+		k.leaving = k.o.Layout
+	}
+	k.o.Layout = layout
+	k.Hurry()
 }
 
 // Leave is the last ask: everything is given up at once, so that nobody has to wait for it to run out.
@@ -176,6 +194,10 @@ func (k *Keeper) Answer(a Ask, ans store.LeaseAnswer, now time.Time) {
 		k.terms[shard] = term{fence: fence, until: a.sent.Add(k.life())}
 	}
 	if k.conflict != "" || k.left {
+		return
+	}
+	if a.Leave {
+		k.next = now // the layout was left: the new one is followed at once
 		return
 	}
 	k.plan()

@@ -282,6 +282,9 @@ func newLayer(ctx context.Context, ended func(), run func(context.Context) error
 	return l
 }
 
+// Registry takes further metrics for the page of the monitor.
+func (m *Monitor) Registry() *prometheus.Registry { return m.registry }
+
 // ports are those that are bound.
 func (m *Monitor) ports() []*listen.Server {
 	return slices.DeleteFunc([]*listen.Server{m.alertPort, m.promPort}, func(s *listen.Server) bool { return s == nil })

@@ -66,10 +66,10 @@ func monitorAlerts() []Alert {
 		},
 		{
 			Name: "QuantumHarvestConfigRejected", Severity: Warning, For: "one",
-			Expr:        `min by (job, instance) (prometheus_config_last_reload_successful) == 0`,
-			Summary:     "Prometheus at {{ $labels.instance }} runs on an old configuration",
-			Description: "The last reload of the configuration failed: changed rules and targets are not in force.",
-			FirstStep:   "promtool check config /etc/prometheus/prometheus.yml",
+			Expr:        `min by (job, instance) ({__name__=~"(prometheus|quantum_harvest)_config_last_reload_successful"}) == 0`,
+			Summary:     "{{ $labels.job }} at {{ $labels.instance }} runs on an old configuration",
+			Description: "The last reload of the configuration failed: what was changed is not in force.",
+			FirstStep:   "The log says every problem: journalctl -u 'quantum-harvest-*' | grep refused; for Prometheus: promtool check config /etc/prometheus/prometheus.yml",
 			Dashboard:   DashboardFreshness,
 		},
 		{

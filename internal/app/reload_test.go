@@ -1,0 +1,263 @@
+//go:build unix
+
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/app"
+	"quantumharvest/internal/config"
+	"quantumharvest/internal/livetest"
+	"quantumharvest/internal/position"
+	"quantumharvest/internal/realserver"
+)
+
+// says waits until the log of a process has a text that many times.
+func says(t testing.TB, p *process, text string, times int) {
+	t.Helper()
+	livetest.Eventually(t, patient, func() error {
+		if got := strings.Count(p.log.String(), text); got < times {
+			return fmt.Errorf("the log says %q %d times, want %d", text, got, times)
+		}
+		return nil
+	})
+}
+
+func write(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replace puts a file in the place of another in one step.
+func replace(t testing.TB, path, text string) {
+	t.Helper()
+	write(t, path+".new", text)
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hup(t testing.TB) {
+	t.Helper()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shows waits for a line of a page.
+func shows(t testing.TB, page, line string) {
+	t.Helper()
+	livetest.Eventually(t, patient, func() error {
+		if _, body := get(t, page+"/metrics"); !strings.Contains(body, "\n"+line+"\n") {
+			return fmt.Errorf("the page does not show %q", line)
+		}
+		return nil
+	})
+}
+
+const goodNow = "quantum_harvest_config_last_reload_successful 1"
+
+func TestReload(t *testing.T) {
+	srv := realserver.Redis(t)
+	c := dial(t, srv.Addr())
+	symbols := []position.Symbol{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+	seed(t, c, symbols...)
+	trade(t, c, symbols...)
+	file := filepath.Join(t.TempDir(), "harvest.env")
+	const base = "SYMBOLS=BTCUSDT,ETHUSDT\nMAX_PUBLISH_AGE_SEC=3600\nCHANGE_EPS_PCT=1\n"
+	write(t, file, base)
+	p := start(t, config.Publish, app.Publish, "--redis", srv.URL(), "--env-file="+file)
+	page := pageOf(t, p)
+	begin := fresh(t, c, "BTCUSDT", time.Time{})
+	fresh(t, c, "ETHUSDT", time.Time{})
+
+	beats := watchBeats(t, srv.Addr(), "BTCUSDT")
+
+	t.Log("a symbol is added, by a rename")
+	replace(t, file, base+"SYMBOLS=BTCUSDT,ETHUSDT\n") // the same, said twice
+	time.Sleep(100 * time.Millisecond)
+	replace(t, file, strings.Replace(base, "ETHUSDT", "ETHUSDT,SOLUSDT", 1))
+	fresh(t, c, "SOLUSDT", time.Time{})
+	says(t, p, "settings reloaded", 1)
+
+	t.Log("a symbol is removed")
+	replace(t, file, strings.Replace(base, "BTCUSDT,ETHUSDT", "BTCUSDT,SOLUSDT", 1))
+	livetest.Eventually(t, patient, func() error {
+		if is, err := c.SIsMember(context.Background(), "quantum:harvest:expected", "ETHUSDT").Result(); err != nil || is {
+			return fmt.Errorf("ETHUSDT is still expected (%v)", err)
+		}
+		return nil
+	})
+	livetest.Eventually(t, patient, func() error {
+		was, err := proposal(c, "ETHUSDT")
+		if err != nil {
+			return fmt.Errorf("its hash is gone: %w", err)
+		}
+		time.Sleep(2500 * time.Millisecond)
+		if is, err := proposal(c, "ETHUSDT"); err != nil || !is.LastUpdate.Equal(was.LastUpdate) {
+			return fmt.Errorf("ETHUSDT is still beaten (%v)", err)
+		}
+		return nil
+	})
+	shows(t, page, goodNow)
+
+	t.Log("a bad file changes nothing")
+	reloads := strings.Count(p.log.String(), "settings reloaded")
+	replace(t, file, base+"MARKET_STALE_SEC=soon\nPOSITION_STALE_SEC=-1\nMARKET_STALE=3\n")
+	says(t, p, "the old settings stay in force", 1)
+	for _, problem := range []string{"MARKET_STALE_SEC (--market-stale-sec) is", "POSITION_STALE_SEC (--position-stale-sec) is", "unknown setting MARKET_STALE"} {
+		says(t, p, problem, 1)
+	}
+	shows(t, page, "quantum_harvest_config_last_reload_successful 0")
+
+	t.Log("nor does one that is gone")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	says(t, p, "the old settings stay in force", 2)
+	if got := strings.Count(p.log.String(), "settings reloaded"); got != reloads {
+		t.Errorf("a bad file was put in force")
+	}
+
+	t.Log("a link that leads elsewhere, as in a ConfigMap: a threshold shows in Redis")
+	dir := filepath.Dir(file)
+	for name, text := range map[string]string{"1": "SYMBOLS=BTCUSDT\nMAX_PUBLISH_AGE_SEC=3600\nCHANGE_EPS_PCT=1\n", "2": "SYMBOLS=BTCUSDT\nMAX_PUBLISH_AGE_SEC=1\nCHANGE_EPS_PCT=1\nPUBLISHER_PORT=1\nLOG_LEVEL=DEBUG\n"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, name, "harvest.env"), text)
+	}
+	link := func(name string) {
+		if err := os.Symlink(name, filepath.Join(dir, "data.new")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "data.new"), filepath.Join(dir, "data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("1")
+	if err := os.Symlink(filepath.Join("data", "harvest.env"), file); err != nil {
+		t.Fatal(err)
+	}
+	says(t, p, "settings reloaded", reloads+1)
+	shows(t, page, goodNow)
+	was := fresh(t, c, "BTCUSDT", time.Now())
+	time.Sleep(3 * time.Second)
+	if is := fresh(t, c, "BTCUSDT", time.Now()); is.Revision > was.Revision+1 {
+		t.Errorf("content is published %d times in 3 s although an hour may pass", is.Revision-was.Revision)
+	}
+	link("2")
+	says(t, p, "settings reloaded", reloads+2)
+	was = fresh(t, c, "BTCUSDT", time.Now())
+	livetest.Eventually(t, patient, func() error {
+		if is, err := proposal(c, "BTCUSDT"); err != nil || is.Revision < was.Revision+3 {
+			return fmt.Errorf("MAX_PUBLISH_AGE_SEC=1 does not show (%v)", err)
+		}
+		return nil
+	})
+
+	t.Log("fifty reloads, some at the same time")
+	var wg sync.WaitGroup
+	for i := range 50 {
+		replace(t, filepath.Join(dir, "2", "harvest.env"), fmt.Sprintf("SYMBOLS=BTCUSDT\nMAX_PUBLISH_AGE_SEC=%d\n", 5+i%2))
+		for range 3 {
+			wg.Go(func() { hup(t) })
+		}
+		time.Sleep(60 * time.Millisecond)
+	}
+	wg.Wait()
+	says(t, p, "settings reloaded", reloads+40)
+	if end := fresh(t, c, "BTCUSDT", time.Now()); end.Episode != begin.Episode {
+		t.Errorf("the episode changed from %s to %s", begin.Episode, end.Episode)
+	}
+	// A beat a second, and what a busy machine may be late.
+	if gap := beats(); gap > 5*time.Second {
+		t.Errorf("the heartbeat stood still for %s", gap)
+	}
+}
+
+// watchBeats looks at the heartbeat of a symbol and gives the longest time for which it stood still.
+func watchBeats(t *testing.T, addr string, sym position.Symbol) (longest func() time.Duration) {
+	c := redis.NewClient(&redis.Options{Addr: addr})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	var worst time.Duration
+	go func() {
+		defer close(done)
+		defer c.Close()
+		var last time.Time
+		moved := time.Now()
+		for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+			p, err := proposal(c, sym)
+			if err == nil && !p.LastUpdate.Equal(last) {
+				last, moved = p.LastUpdate, time.Now()
+			}
+			worst = max(worst, time.Since(moved))
+		}
+	}()
+	t.Cleanup(func() { stop(); <-done })
+	return func() time.Duration {
+		stop()
+		<-done
+		t.Logf("the heartbeat stood still for %s at most", worst)
+		return worst
+	}
+}
+
+// Both read the same file, and the holder of the lease may see its change first or last.
+func TestAStandbyReloadsWithItsHolder(t *testing.T) {
+	srv := realserver.Redis(t)
+	c := dial(t, srv.Addr())
+	symbols := []position.Symbol{"BTCUSDT", "ETHUSDT"}
+	seed(t, c, symbols...)
+	trade(t, c, symbols...)
+	file := filepath.Join(t.TempDir(), "harvest.env")
+	write(t, file, "SYMBOLS=BTCUSDT\n")
+	var both []*process
+	for i := range 2 {
+		both = append(both, start(t, config.Publish, app.Publish, "--redis", srv.URL(), "--env-file="+file, fmt.Sprintf("--publisher-id=p%d", i)))
+	}
+	fresh(t, c, "BTCUSDT", time.Time{})
+	for i, list := range []string{"BTCUSDT,ETHUSDT", "BTCUSDT", "BTCUSDT,ETHUSDT"} {
+		beats := watchBeats(t, srv.Addr(), "BTCUSDT")
+		replace(t, file, "SYMBOLS="+list+"\n")
+		for _, p := range both {
+			says(t, p, "settings reloaded", i+1)
+		}
+		fresh(t, c, "BTCUSDT", time.Now().Add(2*time.Second))
+		// A lease that had to run out first would cost 6 s and more.
+		if gap := beats(); gap > 5*time.Second {
+			t.Errorf("reload %d: the heartbeat stood still for %s", i, gap)
+		}
+	}
+	fresh(t, c, "ETHUSDT", time.Now())
+}
+
+func TestTheDebugLogIsASignalAway(t *testing.T) {
+	srv := realserver.Redis(t)
+	file := filepath.Join(t.TempDir(), "harvest.env")
+	write(t, file, "LOG_LEVEL=WARNING\n")
+	p := start(t, config.Export, app.Export, "--redis", srv.URL(), "--metrics-port=0", "--env-file="+file)
+	time.Sleep(2 * time.Second) // it logs nothing of its start
+	for _, step := range []string{"to=DEBUG", "to=WARN"} {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		says(t, p, `log level changed by signal" `+step, 1)
+	}
+	write(t, file, "LOG_LEVEL=DEBUG\n")
+	says(t, p, "settings reloaded", 1)
+	says(t, p, "setting changed", 1)
+}

@@ -1,0 +1,129 @@
+package config
+
+import (
+	"crypto/sha256"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/spf13/pflag"
+)
+
+// live are the settings whose change takes effect without a restart, in the roles that are named.
+var live = map[string][]Role{
+	"SYMBOLS":                      {Up, Publish, Export},
+	"MARKETSTATE_SYMBOLS":          {Up, Publish},
+	"FALLBACK_STOP_PCT":            {Up, Publish},
+	"PUBLISH_INTERVAL_SEC":         {Up, Publish},
+	"MAX_PUBLISH_AGE_SEC":          {Up, Publish},
+	"CHANGE_EPS_PCT":               {Up, Publish},
+	"MARKET_STALE_SEC":             {Up, Publish},
+	"POSITION_STALE_SEC":           {Up, Publish},
+	"MARKETSTATE_PUBLISH_INTERVAL": {Up, Publish},
+	"LOG_LEVEL":                    {Up, Publish, Export, Monitor},
+}
+
+// Live tells whether a change of the setting takes effect in a running process of the role; the others need a restart.
+func (s Setting) Live(role Role) bool { return slices.Contains(live[s.Env], role) }
+
+// Change is a setting that is given another value than the running one.
+type Change struct {
+	Setting  string // as the operator knows it
+	Old, New string // as written; blank where they must not be shown
+}
+
+// Reloading is what reading the settings again brought.
+type Reloading struct {
+	Config  Config // with the old values of what needs a restart
+	Changed []Change
+	Restart []Change // changed, too, and not in force before a restart
+	Notes   []Note
+}
+
+// Reloader reads the settings of a running process again, from where they came at its start: flags and environment are
+// what they were, the env file is what it is now.
+type Reloader struct {
+	flags   *pflag.FlagSet
+	role    Role
+	environ []string
+	seen    [sha256.Size]byte
+
+	mu      sync.Mutex
+	running map[string]given
+	level   slog.Level
+}
+
+// LoadAgain is Load, with what it takes to read the settings of this process again.
+func LoadAgain(flags *pflag.FlagSet, role Role, environ []string) (Config, []Note, *Reloader, error) {
+	l := gather(flags, role, environ, nil)
+	if len(l.problems) > 0 {
+		return Config{}, nil, nil, &Error{Problems: l.problems}
+	}
+	return l.draft.Config, l.draft.notes, &Reloader{
+		flags: flags, role: role, environ: environ, running: l.values, level: l.draft.LogLevel, seen: l.seen,
+	}, nil
+}
+
+// File is the env file; blank where there is none, or one that cannot be read twice, such as a pipe.
+func (r *Reloader) File() string {
+	flag := r.flags.Lookup(envFileFlag)
+	if flag == nil || !flag.Changed || r.seen == ([sha256.Size]byte{}) {
+		return ""
+	}
+	return flag.Value.String()
+}
+
+// Seen is the SHA-256 of the env file as it was read at the start.
+func (r *Reloader) Seen() [sha256.Size]byte { return r.seen }
+
+// Level is the level of the log that the settings in force ask for.
+func (r *Reloader) Level() slog.Level {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.level
+}
+
+// Read reads everything again, checks it as at a start and has apply put it in force. With an error nothing has changed;
+// without one what was read counts as running from then on.
+func (r *Reloader) Read(apply func(Config) error) (Reloading, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wanted := gather(r.flags, r.role, r.environ, nil)
+	if len(wanted.problems) > 0 {
+		return Reloading{}, &Error{Problems: wanted.problems, Running: true}
+	}
+	var out Reloading
+	pinned := map[string]given{}
+	for _, s := range Settings() {
+		if !s.For(r.role) {
+			continue
+		}
+		was, is := r.running[key(s)], wanted.values[key(s)]
+		if !s.Live(r.role) {
+			pinned[key(s)] = was
+		}
+		if was.text == is.text {
+			continue
+		}
+		c := Change{Setting: s.Name()}
+		if !s.Secret {
+			c.Old, c.New = was.text, is.text
+		}
+		if s.Live(r.role) {
+			out.Changed = append(out.Changed, c)
+		} else {
+			out.Restart = append(out.Restart, c)
+		}
+	}
+	// What is in force in the end is checked as a whole, too: the new beside the old that stays.
+	l := gather(r.flags, r.role, r.environ, pinned)
+	if len(l.problems) > 0 {
+		return Reloading{}, &Error{Problems: l.problems, Running: true}
+	}
+	if err := apply(l.draft.Config); err != nil {
+		return Reloading{}, err
+	}
+	r.running, r.level = l.values, l.draft.LogLevel
+	out.Config, out.Notes = l.draft.Config, l.draft.notes
+	return out, nil
+}
