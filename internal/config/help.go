@@ -31,11 +31,11 @@ func Help(role Role) string {
 			} else if s.Flag == "" {
 				tail = append(tail, "env only")
 			}
-			if s.Live(role) {
-				tail = append(tail, "reloads")
-			}
 			if def := s.shownDefault(); def != "" && s.Arg != "" {
 				tail = append(tail, "default "+def)
+			}
+			if s.Live(role) {
+				tail = append(tail, "reloads")
 			}
 			words := strings.Fields(s.Usage)
 			if len(tail) > 0 {
