@@ -97,7 +97,7 @@ func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open o
 		Market: kernel.DefaultMarketParams(), Stops: kernel.DefaultStopParams(), Harvest: harvestParams(c),
 		Gate:    gateParams(c),
 		Symbols: c.Symbols, StateSymbols: c.StateSymbols, NoProducing: !ownsProducedKeys(c),
-		Publisher: r.id, Holder: store.NewHolder(r.id, rand.Text()[:8]), Shards: c.Shards, LeaseInterval: c.LeaseInterval,
+		Publisher: r.id, Version: env.Build.Version, Holder: store.NewHolder(r.id, rand.Text()[:8]), Shards: c.Shards, LeaseInterval: c.LeaseInterval,
 		MarketSource: r.in.market.Name(), MarketHint: r.in.marketHint, Clock: r.in.clock, StrategyPositions: r.in.strategy,
 		DemoPositions: c.Positions.Kind == config.PositionsDemo,
 		Log:           env.Log, Metrics: engine.NewMetrics(reg),

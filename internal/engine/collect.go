@@ -169,7 +169,8 @@ func (e *Engine) stamp(s *symbol, p *store.Proposal, now time.Time) {
 	if p.Reasons == nil {
 		p.Reasons = s.advice.reasons.Codes()
 	}
-	p.Revision, p.Publisher, p.Fence, p.SchemaVersion = s.revision, e.opts.Publisher, e.fenceOf(s), store.SchemaVersion
+	p.Revision, p.Fence, p.SchemaVersion = s.revision, e.fenceOf(s), store.SchemaVersion
+	p.Publisher, p.PublisherVersion = e.opts.Publisher, e.opts.Version
 	p.LastUpdate, p.ValidUntil = e.beatTimes(now)
 	p.MarketAt, p.PositionAt = s.market.at, s.positionAt
 	p.Peak, p.Trough = e.extremes(s)

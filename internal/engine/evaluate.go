@@ -177,6 +177,7 @@ func (e *Engine) fill(s *symbol, p *position.Position, kp *kernel.Position, prop
 		SchemaVersion: store.SchemaVersion, Episode: p.Episode, OpenedAt: p.OpenedAt, Stop: p.Stop,
 		ContentMarketAt: s.market.at, ContentPositionAt: s.positionAt,
 		MarketSource: e.opts.MarketSource, PositionSource: p.Source, Publisher: e.opts.Publisher,
+		PublisherVersion: e.opts.Version,
 	}
 }
 

@@ -93,6 +93,7 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 		}
 	}
 	e.unread = 0
+	var left newerRelease
 	for _, s := range e.order {
 		if !s.covered || !first && !taken(s.shard) && !s.unread {
 			continue
@@ -109,7 +110,11 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 		}
 		e.recall(s, en, m.Closed[s.name])
 		s.recalled = true
+		if taken(s.shard) {
+			left.see(en)
+		}
 	}
+	left.report(e.opts.Log)
 	for shard := range r.fences {
 		if taken(shard) {
 			e.remembered[shard] = r.fences[shard]
@@ -161,7 +166,7 @@ func (e *Engine) recall(s *symbol, en *store.Entry, closed store.Ended) {
 	p := notAhead(en.Proposal, e.now)
 	whole := en.Found && en.Err == nil && len(en.Problems) == 0
 	switch {
-	case en.Found && p.Publisher == "" && len(en.Problems) < len(store.FieldNames())/2 && p.SchemaVersion == 0:
+	case en.Found && !en.Newer() && p.Publisher == "" && len(en.Problems) < len(store.FieldNames())/2 && p.SchemaVersion == 0:
 		// An earlier writer's hash: nothing of ours to keep or to clear away.
 	case whole && p.PositionSource == feed.DemoName && !e.opts.DemoPositions:
 		// Made-up positions exist only where somebody asked for them: a demonstration ends with its run.

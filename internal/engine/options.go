@@ -29,6 +29,7 @@ type Options struct {
 	StateSymbols []position.Symbol // market states are produced for these, open or not; empty: for open positions
 	NoProducing  bool              // write no market states and stops at all
 	Publisher    string            // id of this writer, carried in everything it writes
+	Version      string            // release of this writer, carried in every proposal
 	// Holder names this process where it holds leases: see store.NewHolder.
 	Holder        string
 	Shards        int           // into how many shards the symbols of the prefix are divided; 0: one

@@ -181,6 +181,7 @@ func New(o Options) (*Exporter, error) {
 			e.badFields.WithLabelValues(name, string(kind))
 		}
 	}
+	e.badFields.WithLabelValues("schema_version", string(store.FieldNewer))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: descBuildInfo.Name, Help: descBuildInfo.Help}, descBuildInfo.Labels)
 	build.WithLabelValues(labelText(o.Build.Version), labelText(o.Build.Revision), labelText(o.Build.GoVersion)).Set(1)
 

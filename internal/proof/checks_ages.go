@@ -189,6 +189,10 @@ func clocksApart(_ context.Context, o Options, s *sights) Check {
 		list := s.entriesOf(sym)
 		for i, e := range list {
 			p := e.Proposal
+			if e.Newer() {
+				c.fail("%s is written by a release that this one cannot read (schema above %d): use the proof of that release", sym, store.MaxSchema)
+				break
+			}
 			if p.SchemaVersion == 0 {
 				c.fail("%s is written by an earlier publisher, which has one clock only", sym)
 				break

@@ -2,6 +2,7 @@ package store
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ type ProblemKind string
 const (
 	FieldMissing    ProblemKind = "missing"    // absent, or empty where empty says nothing
 	FieldUnparsable ProblemKind = "unparsable" // not a finite number, not a known word, out of range
+	FieldNewer      ProblemKind = "newer"      // schema_version alone: of a release that this one cannot read
 )
 
 // Problem is one field of a hash that could not be read. The field keeps its zero value in the Proposal, which must
@@ -30,15 +32,24 @@ type Problem struct {
 // Decode reads the hash of sym field by field: what can be read is in the Proposal, what cannot is a Problem. A hash of
 // an earlier writer (no schema_version) lacks our fields, which is no problem; where it has no last_update_epoch
 // either, computed_at_utc stands in and LastUpdateDerived is set.
+//
+// A hash of a newer schema than MaxSchema is read like that of an earlier writer: the legacy fields are exact in every
+// schema, what ours mean there is not known. The problem is then FieldNewer, of schema_version.
 func Decode(sym position.Symbol, hash map[string]string) (Proposal, []Problem) {
 	p := Proposal{Symbol: sym}
 	var problems []Problem
-	_, ours := hash["schema_version"]
+	schema, ours := hash["schema_version"]
+	newer := tooNew(schema)
 	for i := range fields {
 		f := &fields[i]
 		v, there := hash[f.name]
 		switch {
+		case newer && !f.legacy:
+			if f.name == "schema_version" {
+				problems = append(problems, Problem{Field: f.name, Kind: FieldNewer, Value: shorten(v)})
+			}
 		case !there && !f.legacy && !ours:
+		case !there && f.later:
 		case !there, v == "" && !f.blank:
 			problems = append(problems, Problem{Field: f.name, Kind: FieldMissing})
 		case !f.get(&p, v):
@@ -50,6 +61,37 @@ func Decode(sym position.Symbol, hash map[string]string) (Proposal, []Problem) {
 		problems = without(problems, "last_update_epoch")
 	}
 	return p, problems
+}
+
+// tooNew tells whether a schema_version is of a release whose fields this one cannot be sure of.
+func tooNew(schema string) bool {
+	n, ok := parseCount(schema)
+	return ok && n > MaxSchema
+}
+
+// unknownNamed bounds how many fields of a hash are named that this version does not know.
+const unknownNamed = 8
+
+// unknownFields names the fields of a hash that this version does not know, sorted: those of a newer release, or somebody
+// else's. Where they are many only the first are named.
+func unknownFields(hash map[string]string) []string {
+	extra := len(hash)
+	for i := range fields {
+		if _, there := hash[fields[i].name]; there {
+			extra--
+		}
+	}
+	if extra == 0 {
+		return nil
+	}
+	var names []string
+	for name := range hash {
+		if !slices.ContainsFunc(fields[:], func(f field) bool { return f.name == name }) {
+			names = append(names, shorten(name))
+		}
+	}
+	slices.Sort(names)
+	return names[:min(len(names), unknownNamed)]
 }
 
 func without(problems []Problem, name string) []Problem {

@@ -20,6 +20,9 @@ type field struct {
 	beat bool
 	// blank tells that the empty text has a meaning (none, unknown).
 	blank bool
+	// later tells that the field came after the first hash of its schema: one that lacks it was written by an earlier release,
+	// and says nothing about it. Its zero value must mean unknown.
+	later bool
 	get   func(p *Proposal, v string) bool
 	// put writes a field that is no number.
 	put func(b []byte, p *Proposal) []byte
@@ -78,6 +81,7 @@ var fields = [...]field{
 	text("market_source", func(p *Proposal) *string { return &p.MarketSource }),
 	text("position_source", func(p *Proposal) *string { return &p.PositionSource }),
 	text("publisher", func(p *Proposal) *string { return &p.Publisher }),
+	added(text("publisher_version", func(p *Proposal) *string { return &p.PublisherVersion })),
 	count("fence", func(p *Proposal) *int64 { return &p.Fence }),
 
 	lastUpdateField(),
@@ -232,6 +236,11 @@ func count(name string, at func(*Proposal) *int64) field {
 
 func beating(f field) field {
 	f.beat = true
+	return f
+}
+
+func added(f field) field {
+	f.later = true
 	return f
 }
 

@@ -7,8 +7,14 @@ import (
 	"quantumharvest/kernel"
 )
 
-// SchemaVersion is written into every proposal hash. It grows when the meaning of a field changes.
+// SchemaVersion is written into every proposal hash. A field that is added keeps it. It grows by one in the release that
+// announces the end of a field, or a new word in one that has few: from the release after that one on, a reader that knows
+// only the schema before this one would misread the hash (docs/UPGRADE.md).
 const SchemaVersion = 1
+
+// MaxSchema is the newest schema that this version reads: one step of the schema leaves everything in place that readers of
+// the one before know, so that the parts of a desk can be upgraded in any order.
+const MaxSchema = SchemaVersion + 1
 
 // InputState says whether the content of a proposal rests on live inputs. The zero value is not a state.
 type InputState string
@@ -55,6 +61,7 @@ type Proposal struct {
 	MarketSource      string // market_source (ours): "redis", "replay", "synthetic", ...
 	PositionSource    string // position_source (ours): "redis_hash", "file", "demo", ...
 	Publisher         string // id of the writer
+	PublisherVersion  string // publisher_version (ours): the release of the writer; blank of one that does not say
 	Fence             int64
 
 	// Beat: moves every heartbeat.

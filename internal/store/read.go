@@ -18,9 +18,15 @@ type Entry struct {
 	Found    bool // there is a hash
 	Proposal Proposal
 	Problems []Problem // fields of the hash that could not be read
+	Unknown  []string  // fields that this version does not know, sorted; of many the first few
 	Err      error     // the key could not be read as a hash: another type, a permission, or Lost
 	// Lost: the node of a Cluster that holds the key did not answer, so nothing is known of it.
 	Lost bool
+}
+
+// Newer tells that the hash is of a release whose fields of ours this one cannot be sure of (MaxSchema).
+func (e *Entry) Newer() bool {
+	return slices.ContainsFunc(e.Problems, func(p Problem) bool { return p.Kind == FieldNewer })
 }
 
 // Read reads the proposals of syms in one round trip. A fault of one key, or of one node of a Cluster, is in its Entry;
@@ -65,6 +71,7 @@ func (s *Store) readEntries(ctx context.Context, syms []position.Symbol) ([]Entr
 			if hash, err := cmds[i].Result(); err == nil && len(hash) > 0 {
 				e.Found = true
 				e.Proposal, e.Problems = Decode(syms[i], hash)
+				e.Unknown = unknownFields(hash)
 			}
 		}
 	})

@@ -137,6 +137,9 @@ func keep(p, last *store.Proposal, problems []store.Problem) {
 			p.InputState = last.InputState
 		case "episode":
 			p.Episode = last.Episode
+		case "schema_version":
+			// Of a newer release, or spoilt: what only our fields say is not known, and so has not changed.
+			p.InputState, p.Episode = last.InputState, last.Episode
 		case "valid_until_epoch":
 			p.ValidUntil = last.ValidUntil
 		case "last_update_epoch":

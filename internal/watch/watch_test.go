@@ -169,6 +169,16 @@ func TestTracker(t *testing.T) {
 			}(), want: ""},
 			{c: holding(at(2), fresh("A", at(2), action(kernel.ActionPartial25)), fresh("B", at(2))), want: ""},
 		}},
+		{"a hash of a newer release is no change", false, []reading{
+			{c: holding(at(0), fresh("A", at(0), action(kernel.ActionPartial25)))},
+			{c: func() store.Collection {
+				e := fresh("A", at(1), action(kernel.ActionPartial25), state(""), episode(""))
+				e.Proposal.ValidUntil = time.Time{}
+				e.Problems = []store.Problem{{Field: "schema_version", Kind: store.FieldNewer, Value: "3"}}
+				return holding(at(1), e)
+			}(), want: ""},
+			{c: holding(at(2), fresh("A", at(2), action(kernel.ActionPartial50))), want: "action:A(PARTIAL_25>PARTIAL_50)"},
+		}},
 		{"an unreadable set closes nothing", false, []reading{
 			{c: holding(at(0), fresh("A", at(0)), fresh("B", at(0)))},
 			{c: store.Collection{ServerTime: at(1), ExpectedErr: errors.New("NOPERM"), Entries: []store.Entry{fresh("A", at(1))}}, want: ""},

@@ -58,6 +58,7 @@ func Run(t *testing.T, newServer func(t *testing.T) Server) {
 		{"round trips", roundTrips},
 		{"concurrency", concurrency},
 		{"faults stay", faultsStay},
+		{"other releases", otherReleases},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHarness(t, newServer(t))
@@ -153,7 +154,7 @@ func Proposal(sym position.Symbol, n int) store.Proposal {
 		ComputedAt: noon.Add(123456 * time.Microsecond), Side: position.Long, AgeSec: 3600 + f, Current: 105, Entry: 100,
 		UnrealizedPnL: 5, SchemaVersion: store.SchemaVersion, Episode: "episode-1", OpenedAt: noon.Add(-time.Hour), Stop: 99,
 		ContentMarketAt: noon.Add(-time.Second), ContentPositionAt: noon.Add(-2 * time.Second), InputState: store.InputFresh,
-		MarketSource: "redis", PositionSource: "redis_hash", Publisher: "test-a", Fence: 10,
+		MarketSource: "redis", PositionSource: "redis_hash", Publisher: "test-a", PublisherVersion: "v1.2.3", Fence: 10,
 		LastUpdate: noon, MarketAt: noon, PositionAt: noon, ValidUntil: noon.Add(5 * time.Second), Peak: 106, Trough: 98,
 	}
 }
