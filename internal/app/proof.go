@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 	"quantumharvest/internal/monitor/prom"
 	"quantumharvest/internal/proof"
 	"quantumharvest/internal/rules"
+	"quantumharvest/internal/statefile"
 	"quantumharvest/internal/store"
 	"quantumharvest/testdata/vectors"
 )
@@ -146,13 +147,20 @@ func targetURLs(targets []string) []string {
 	return urls
 }
 
+// packFormat is that of proof.json. A pack without a number reads the same.
+var packFormat = statefile.Format{Kind: "proof pack", Steps: []statefile.Step{statefile.Same}}
+
 func readPack(path string) (*proof.Pack, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("proof: read the earlier pack: %w", err)
 	}
 	var p proof.Pack
-	if err := json.Unmarshal(raw, &p); err != nil || len(p.Checks) == 0 {
+	var newer *statefile.NewerError
+	switch _, err := packFormat.Unmarshal(path, raw, &p); {
+	case errors.As(err, &newer):
+		return nil, fmt.Errorf("proof: %w", err)
+	case err != nil || len(p.Checks) == 0:
 		return nil, fmt.Errorf("proof: %s is no proof.json of an earlier pack", path)
 	}
 	return &p, nil
@@ -173,7 +181,7 @@ func writePack(env Env, pack proof.Pack, before *proof.Pack) error {
 	}
 	switch {
 	case c.JSON && c.Proof.Watch:
-		line, err := json.Marshal(pack)
+		line, err := packFormat.Marshal(pack)
 		if err != nil {
 			return fmt.Errorf("proof: %w", err)
 		}
@@ -189,9 +197,13 @@ func writePack(env Env, pack proof.Pack, before *proof.Pack) error {
 }
 
 func packJSON(pack proof.Pack) ([]byte, error) {
-	raw, err := json.MarshalIndent(pack, "", "  ")
+	line, err := packFormat.Marshal(pack)
 	if err != nil {
 		return nil, fmt.Errorf("proof: %w", err)
 	}
-	return raw, nil
+	var text bytes.Buffer
+	if err := json.Indent(&text, line, "", "  "); err != nil {
+		return nil, fmt.Errorf("proof: %w", err)
+	}
+	return text.Bytes(), nil
 }

@@ -7,20 +7,30 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"os"
-	"path/filepath"
-	"runtime"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
+
+	"quantumharvest/internal/statefile"
 )
 
 // A snapshot is a list of Redis commands that make the keys again, in the protocol that Redis itself speaks, so that it
 // can be carried over to a real one: redis-cli --pipe < redis.snapshot. The last command is an ECHO of the checksum of
-// all before it; a file without it was not written to its end.
+// all before it; a file without it was not written to its end. Behind it stands the format, where releases that know none do
+// not look any more.
+
+// snapshotFormat is raised by a release whose snapshots the one before cannot load.
+const snapshotFormat = 1
+
+const formatMark = "quantum-harvest snapshot format "
+
+var formatAtEnd = regexp.MustCompile(`\r\n` + formatMark + `([0-9]+)\r\n$`)
 
 // databases is how many numbered databases are kept.
 const databases = 16
@@ -88,7 +98,7 @@ func (s *Server) save() error {
 	if s.saving.written && s.saving.sum == sum && s.saving.size == len(image) {
 		return nil
 	}
-	if err := writeFile(s.snapshotFile(), image); err != nil {
+	if err := statefile.Write(s.snapshotFile(), image); err != nil {
 		return fmt.Errorf("embedded redis: write the snapshot: %w", err)
 	}
 	s.saving = snapshotState{written: true, sum: sum, size: len(image)}
@@ -120,7 +130,21 @@ func (s *Server) image() ([]byte, error) {
 		}
 	}
 	appendCommand(&out, "ECHO", seal(out.Bytes()))
+	appendCommand(&out, "ECHO", formatMark+strconv.Itoa(snapshotFormat))
 	return out.Bytes(), nil
+}
+
+// formatOf is the format of a snapshot: 0 of one that does not say.
+func formatOf(image []byte) int {
+	found := formatAtEnd.FindSubmatch(image[max(0, len(image)-64):])
+	if found == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(string(found[1]))
+	if err != nil {
+		return math.MaxInt // more digits than a number has: newer than anything
+	}
+	return n
 }
 
 func seal(body []byte) string { return fmt.Sprintf("end crc32=%08x", crc32.ChecksumIEEE(body)) }
@@ -224,15 +248,13 @@ func asStrings(l []any) []string {
 }
 
 const (
-	partial = ".tmp"      // follows the name of a snapshot that is being written
-	damaged = ".damaged-" // and of one that was set aside
-	// keptDamaged is how many of those are kept for a look.
-	keptDamaged = 3
+	partial = statefile.Partial // follows the name of a snapshot that is being written
+	damaged = ".damaged-"       // and of one that was set aside
 )
 
 // tidy removes what killed processes left half written, and the oldest snapshots that were set aside.
 func (s *Server) tidy() {
-	for ending, kept := range map[string]int{partial: 0, damaged: keptDamaged} {
+	for ending, kept := range map[string]int{partial: 0, damaged: statefile.Kept} {
 		left, err := filepath.Glob(s.snapshotFile() + ending + "*")
 		if err != nil {
 			continue
@@ -244,42 +266,6 @@ func (s *Server) tidy() {
 			}
 		}
 	}
-}
-
-// writeFile replaces a file so that after a crash there is either the old or the new one, whole.
-func writeFile(name string, content []byte) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, filepath.Base(name)+partial+"*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(content); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	if runtime.GOOS == "windows" { // where a directory cannot be synced
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // load fills the empty database from the snapshot, where there is one.
@@ -295,15 +281,32 @@ func (s *Server) load() error {
 	if err != nil {
 		return fmt.Errorf("embedded redis: read the snapshot: %w", err)
 	}
-	if err = s.replay(image); err == nil {
-		return nil
+	format := formatOf(image)
+	if err := statefile.Refuse(s.snapshotFile(), format, snapshotFormat); err != nil {
+		return fmt.Errorf("embedded redis: %w", err)
 	}
-	aside := s.snapshotFile() + damaged + time.Now().UTC().Format("20060102T150405.000Z")
-	if renameErr := os.Rename(s.snapshotFile(), aside); renameErr != nil {
-		return fmt.Errorf("embedded redis: the snapshot is damaged (%w) and cannot be set aside: %w", err, renameErr)
+	if err = s.replay(image); err == nil {
+		return s.keepEarlier(format)
+	}
+	aside, asideErr := statefile.SetAside(s.snapshotFile())
+	if asideErr != nil {
+		return fmt.Errorf("embedded redis: the snapshot is damaged (%w) and cannot be set aside: %w", err, asideErr)
 	}
 	s.log.Warn("embedded redis found its snapshot damaged, set it aside and starts empty", "kept_as", aside, "err", err)
 	s.reset()
+	return nil
+}
+
+// keepEarlier keeps a copy of a snapshot of an earlier format: the next save replaces it by one of this.
+func (s *Server) keepEarlier(format int) error {
+	if format == snapshotFormat {
+		return nil
+	}
+	kept, err := statefile.Backup(s.snapshotFile(), format)
+	if err != nil {
+		return fmt.Errorf("embedded redis: copy the snapshot of an earlier release before it is replaced: %w", err)
+	}
+	s.log.Info("embedded redis loaded the snapshot of an earlier release and keeps a copy of it", "kept_as", kept)
 	return nil
 }
 

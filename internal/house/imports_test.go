@@ -46,13 +46,13 @@ var may = []struct {
 	},
 	{
 		"internal/monitor",
-		[]string{"internal/listen", "internal/monitor/alert", "internal/monitor/folder", "internal/monitor/prom"},
+		[]string{"internal/listen", "internal/monitor/alert", "internal/monitor/folder", "internal/monitor/prom", "internal/statefile"},
 		"supervision looks at what is exported, like any Prometheus: it must not know the desk from inside",
 	},
 	{"internal/monitor/prom", []string{"internal/monitor/folder"}, "a Prometheus knows targets and rules, and nothing of ours"},
-	{"internal/monitor/alert", []string{"internal/monitor/folder"}, "an Alertmanager knows alerts and a configuration, and nothing of ours"},
+	{"internal/monitor/alert", []string{"internal/monitor/folder", "internal/statefile"}, "an Alertmanager knows alerts and a configuration, and nothing of ours"},
 	{"internal/monitor/routing", []string{"internal/rules"}, "who is told what is a text about the alerts of the table; any Alertmanager takes it"},
-	{"internal/monitor/folder", []string{"internal/scratch"}, "a folder does not know what is kept in it"},
+	{"internal/monitor/folder", []string{"internal/scratch", "internal/statefile"}, "a folder does not know what is kept in it"},
 	{"internal/supervise", nil, "a service manager is told whether there is progress; what progress is, the part itself says"},
 	{"internal/inside", []string{"internal/listen"}, "what a process shows of itself is given to it: it knows no part by name"},
 	{"internal/flight", nil, "a record is what the runtime saw; why it is saved is said by whoever asks"},
@@ -88,7 +88,8 @@ var may = []struct {
 	{"internal/footprint", nil, "memory is bytes, whoever they belong to"},
 	{"internal/freeport", nil, "a port is a number"},
 	{"internal/scratch", nil, "a temporary folder does not know what is kept in it"},
-	{"internal/embedded", nil, "the embedded Redis is a server like any other: it knows no key of ours"},
+	{"internal/statefile", nil, "a file does not know what is kept in it"},
+	{"internal/embedded", []string{"internal/statefile"}, "the embedded Redis is a server like any other: it knows no key of ours"},
 	{"internal/config", []string{"internal/position"}, "settings are values; who uses them imports config, not the other way round"},
 	{"internal/config/gendocs", []string{"internal/reference"}, "it only writes down what the tables of the code say"},
 	{
@@ -103,7 +104,7 @@ var may = []struct {
 	{"internal/app", []string{
 		"deploy/systemd", "internal/deploy", "internal/doctor", "internal/service", "internal/bench", "internal/buildinfo", "internal/config", "internal/dashboards", "internal/drill", "internal/embedded", "internal/engine", "internal/exporter",
 		"internal/feed", "internal/feed/binance", "internal/flight", "internal/footprint", "internal/golden", "internal/inside", "internal/listen", "internal/monitor", "internal/monitor/alert", "internal/monitor/prom", "internal/monitor/routing",
-		"internal/position", "internal/proof", "internal/rules", "internal/store", "internal/supervise", "internal/top", "internal/tracing", "internal/watch", "kernel", "testdata/vectors",
+		"internal/position", "internal/proof", "internal/rules", "internal/statefile", "internal/store", "internal/supervise", "internal/top", "internal/tracing", "internal/watch", "kernel", "testdata/vectors",
 	}, "the composition root is the only place that knows every room; nothing that is for tests comes in"},
 	{
 		"cmd/harvest",

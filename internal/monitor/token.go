@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"quantumharvest/internal/monitor/folder"
+	"quantumharvest/internal/statefile"
 )
 
 const (
@@ -62,7 +63,7 @@ func makeToken(path string) (string, error) {
 	b := make([]byte, tokenBytes)
 	_, _ = rand.Read(b) // never fails
 	token := hex.EncodeToString(b)
-	if err := folder.Replace(path, []byte(token+"\n")); err != nil {
+	if err := statefile.Write(path, []byte(token+"\n")); err != nil {
 		return "", fmt.Errorf("monitor: make the token file: %w", err)
 	}
 	return token, nil
@@ -75,7 +76,7 @@ func writeClientFile(path, tokenPath string) error {
 		return fmt.Errorf("monitor: token file: %w", err)
 	}
 	text := "# For amtool --http.config.file\nauthorization:\n  credentials_file: " + fmt.Sprintf("%q", abs) + "\n"
-	if err := folder.Replace(path, []byte(text)); err != nil {
+	if err := statefile.Write(path, []byte(text)); err != nil {
 		return fmt.Errorf("monitor: write %s: %w", path, err)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"quantumharvest/internal/monitor/folder"
+	"quantumharvest/internal/statefile"
 )
 
 // The names of the parts in the data folder.
@@ -143,7 +144,7 @@ func (s *snapshot) save(alerts *mem.Alerts, now time.Time) {
 		return
 	}
 	if err == nil {
-		err = folder.Replace(s.path, text)
+		err = statefile.Write(s.path, text)
 	}
 	if err == nil {
 		s.last = text

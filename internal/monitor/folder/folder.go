@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,15 +18,13 @@ import (
 	"github.com/gofrs/flock"
 
 	"quantumharvest/internal/scratch"
+	"quantumharvest/internal/statefile"
 )
 
 const (
 	lockFile = "monitor.lock"
 	pidFile  = "monitor.pid"
-	partial  = ".new-" // of the name of a file that is being written
-	// keptDamaged is how many damaged copies of one part are kept for a look; older ones are removed, so that a part
-	// that is damaged again and again does not fill the disk.
-	keptDamaged = 3
+	partial  = statefile.Partial // in the name of a file that is being written
 	// stampLayout sorts as text in the order of time.
 	stampLayout = "20060102T150405.000000000Z"
 )
@@ -80,6 +77,9 @@ func Open(path string, log *slog.Logger) (*Folder, error) {
 		return nil, fmt.Errorf("monitor: the data folder cannot be written: %w", err)
 	}
 	f.sweep()
+	if err := f.bringForward(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	return f, nil
 }
 
@@ -143,15 +143,8 @@ func (f *Folder) SetPieceAside(kind, path string, cause error) error {
 	f.mu.Lock()
 	f.damaged[kind]++
 	f.mu.Unlock()
-	copies, err := filepath.Glob(f.Path(kind + ".damaged-*"))
-	if err != nil {
-		return fmt.Errorf("monitor: list the damaged copies of %s: %w", kind, err)
-	}
-	slices.Sort(copies)
-	for _, old := range copies[:max(0, len(copies)-keptDamaged)] {
-		if err := os.RemoveAll(old); err != nil {
-			f.log.Warn("an old damaged copy cannot be removed", "path", old, "err", err)
-		}
+	if err := statefile.KeepNewest(f.Path(kind + ".damaged-*")); err != nil {
+		f.log.Warn("an old damaged copy cannot be removed", "part", kind, "err", err)
 	}
 	return nil
 }
@@ -177,26 +170,4 @@ func (f *Folder) Close() error {
 		return fmt.Errorf("monitor: release the data folder: %w", err)
 	}
 	return nil
-}
-
-// Replace gives a file new content, for this user only. It writes beside the file and renames, so that a crash leaves the old one or the new one.
-func Replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+partial+"*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"quantumharvest/internal/statefile"
 )
 
 func quietly() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -79,7 +81,7 @@ func TestSetAsideKeepsAFew(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for i := range keptDamaged + 2 {
+	for i := range statefile.Kept + 2 {
 		if err := os.WriteFile(f.Path("part"), []byte{byte('0' + i)}, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -88,15 +90,15 @@ func TestSetAsideKeepsAFew(t *testing.T) {
 		}
 	}
 	copies, _ := filepath.Glob(f.Path("part.damaged-*"))
-	if len(copies) != keptDamaged {
-		t.Fatalf("%d copies are kept, want %d", len(copies), keptDamaged)
+	if len(copies) != statefile.Kept {
+		t.Fatalf("%d copies are kept, want %d", len(copies), statefile.Kept)
 	}
 	for i, c := range copies {
 		if text, _ := os.ReadFile(c); string(text) != fmt.Sprint(i+2) {
 			t.Errorf("copy %d is %q: not the newest are kept", i, text)
 		}
 	}
-	if n := f.Damaged()["part"]; n != keptDamaged+2 {
+	if n := f.Damaged()["part"]; n != statefile.Kept+2 {
 		t.Errorf("counted %d", n)
 	}
 	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "torn") {
