@@ -136,7 +136,7 @@ func (s *Server) image() ([]byte, error) {
 
 // formatOf is the format of a snapshot: 0 of one that does not say.
 func formatOf(image []byte) int {
-	found := formatAtEnd.FindSubmatch(image[max(0, len(image)-64):])
+	found := formatAtEnd.FindSubmatch(image[max(0, len(image)-128):])
 	if found == nil {
 		return 0
 	}
