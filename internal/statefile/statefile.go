@@ -34,6 +34,7 @@ type NewerError struct {
 	Found, Known int // formats
 }
 
+// Error names the file and what to do.
 func (e *NewerError) Error() string {
 	return fmt.Sprintf("%s is of a newer release (format %d, this one knows %d at most) and was left as it is: start that release again, or name another place",
 		e.Path, e.Found, e.Known)

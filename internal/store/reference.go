@@ -63,6 +63,7 @@ var described = map[string][3]string{
 	"market_source":           {"word", "", "where market data comes from: redis, binance, replay or synthetic"},
 	"position_source":         {"word", "", "where positions come from: redis_hash, redis_stream, file or demo"},
 	"publisher":               {"text", "", "who wrote it"},
+	"publisher_version":       {"text", "", "its release; absent of one that did not say"},
 	"fence":                   {"number", "", "of the writer's lease; grows with every new holder, never goes back"},
 	"last_update_epoch":       {"instant", "whole s since 1970", "heartbeat: when the symbol was last evaluated"},
 	"market_epoch":            {"instant", "s since 1970", "input: event time of the newest valid market data seen"},
