@@ -46,6 +46,9 @@ func MetricDocs() []MetricDoc {
 	newPublisherMetrics(r)
 	registerFeed(r, func() binance.Stats { return binance.Stats{} })
 	registerBuild(r, buildinfo.Info{})
+	for _, port := range []string{"publisher", "exporter", "monitor"} {
+		newReloadGauges(&metricRecorder{add: func(d MetricDoc) { add(port, d) }})
+	}
 	for _, d := range exporter.Metrics {
 		add("exporter", MetricDoc{Name: d.Name, Type: string(d.Type), Labels: d.Labels, Help: d.Help, Legacy: d.Legacy})
 	}

@@ -42,22 +42,25 @@ type reloading struct {
 // newReloading makes ready for reloads; from here on the signals are taken. A process without an env file has nothing that
 // could change, and a hang-up ends it as ever.
 func newReloading(env Env, reg prometheus.Registerer, apply func(context.Context, config.Config) error) *reloading {
-	r := &reloading{
-		env: env, apply: apply, again: make(chan os.Signal, 1), louder: make(chan os.Signal, 1),
-		good: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "quantum_harvest_config_last_reload_successful", Help: "1 where the settings that were read last are in force; 0: they were refused, and the old ones stay.",
-		}),
-		goodAt: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "quantum_harvest_config_last_reload_success_timestamp_seconds", Help: "When settings were last put in force.",
-		}),
-	}
+	r := &reloading{env: env, apply: apply, again: make(chan os.Signal, 1), louder: make(chan os.Signal, 1)}
+	r.good, r.goodAt = newReloadGauges(reg)
 	r.good.Set(1)
 	r.goodAt.SetToCurrentTime()
-	reg.MustRegister(r.good, r.goodAt)
 	if env.Settings != nil && env.Settings.File() != "" {
 		listenForReload(r.again, r.louder)
 	}
 	return r
+}
+
+func newReloadGauges(reg prometheus.Registerer) (good, goodAt prometheus.Gauge) {
+	good = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "quantum_harvest_config_last_reload_successful", Help: "1 where the settings that were read last are in force; 0: they were refused, and the old ones stay.",
+	})
+	goodAt = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "quantum_harvest_config_last_reload_success_timestamp_seconds", Help: "When settings were last put in force.",
+	})
+	reg.MustRegister(good, goodAt)
+	return good, goodAt
 }
 
 // run reloads until ctx ends. One reload follows the other: what comes in between is taken by the next.

@@ -121,27 +121,43 @@ type desk struct {
 	exporter, monitor *process
 	prometheus        string
 	told              *receiver
+	settings          string // env file of publishers and exporter
+	list              string // SYMBOLS
+}
+
+// configure writes the env file anew, as an editor does.
+func (d *desk) configure(maxPublishAge int) error {
+	text := fmt.Sprintf("SYMBOLS=%s\nMAX_PUBLISH_AGE_SEC=%d\n", d.list, maxPublishAge)
+	if err := os.WriteFile(d.settings+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(d.settings+".new", d.settings)
 }
 
 func (d *desk) all() []*process { return []*process{d.first, d.second, d.exporter, d.monitor} }
 
 func openDesk(t *testing.T, dir, path string, symbols []string) *desk {
 	t.Helper()
-	d := &desk{dir: dir, redis: realserver.Redis(t), told: newReceiver(t)}
+	d := &desk{
+		dir: dir, redis: realserver.Redis(t), told: newReceiver(t),
+		settings: filepath.Join(dir, "desk.env"), list: strings.Join(symbols, ","),
+	}
+	if err := d.configure(usualPublishAge); err != nil {
+		t.Fatal(err)
+	}
 	port := func() string { return strconv.Itoa(realserver.FreePort(t)) }
 	make1 := func(name, port string, args ...string) *process {
 		p := &process{name: name, path: path, args: args, log: filepath.Join(dir, name+".log"), page: "http://127.0.0.1:" + port + "/metrics"}
 		t.Cleanup(func() { p.end(syscall.SIGKILL) })
 		return p
 	}
-	list := strings.Join(symbols, ",")
 	publisher := func(name string) *process {
 		at := port()
-		return make1(name, at, "publish", "--redis", d.redis.URL(), "--feed", "redis", "--symbols", list, "--publisher-id", name, "--publisher-port", at)
+		return make1(name, at, "publish", "--redis", d.redis.URL(), "--feed", "redis", "--env-file", d.settings, "--publisher-id", name, "--publisher-port", at)
 	}
 	d.first, d.second = publisher("publisher-1"), publisher("publisher-2")
 	at := port()
-	d.exporter = make1("exporter", at, "export", "--redis", d.redis.URL(), "--symbols", list, "--metrics-port", at)
+	d.exporter = make1("exporter", at, "export", "--redis", d.redis.URL(), "--env-file", d.settings, "--metrics-port", at)
 	at, alertmanager := port(), port()
 	host := func(p *process) string { return strings.TrimSuffix(strings.TrimPrefix(p.page, "http://"), "/metrics") }
 	d.prometheus = "http://127.0.0.1:" + at

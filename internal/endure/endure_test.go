@@ -51,9 +51,10 @@ type soak struct {
 	warm    time.Duration
 	version string
 
-	mu     sync.Mutex
-	faults []fault
-	all    []figures
+	mu      sync.Mutex
+	faults  []fault
+	reloads int
+	all     []figures
 }
 
 // TestEndure runs the whole desk on a real redis-server for as long as HARVEST_ENDURE says (60m), with positions that open
@@ -123,10 +124,13 @@ func (s *soak) run(dir string, length time.Duration, symbols int) {
 
 	pause := min(max(length/15, 25*time.Second), 4*time.Minute)
 	for n := 0; time.Since(s.begin) < length-2*pause; n++ {
-		wait(ctx, pause)
+		wait(ctx, pause/2)
+		s.reload()
+		wait(ctx, pause/2)
 		s.pull(ctx, n)
 	}
 	wait(ctx, length-time.Since(s.begin))
+	s.reloaded(ctx)
 	cancel()
 	background.Wait()
 	s.mu.Lock()
@@ -178,6 +182,36 @@ func (s *soak) watch(ctx context.Context, dir string) {
 		case <-ctx.Done():
 			return
 		case <-every.C:
+		}
+	}
+}
+
+// usualPublishAge is MAX_PUBLISH_AGE_SEC at the start.
+const usualPublishAge = 60
+
+// reload changes a setting of publishers and exporter while they run. It is no fault: nothing may be seen of it.
+func (s *soak) reload() {
+	s.mu.Lock()
+	s.reloads++
+	n := s.reloads
+	s.mu.Unlock()
+	if err := s.desk.configure(usualPublishAge - n%2*15); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// reloaded checks that those who lived from begin to end took the settings in.
+func (s *soak) reloaded(ctx context.Context) {
+	for _, p := range []*process{s.desk.first, s.desk.exporter} {
+		page, err := get(ctx, p.page)
+		if err != nil {
+			s.t.Error(err)
+			continue
+		}
+		ok, _ := sample(page, "quantum_harvest_config_last_reload_successful")
+		at, _ := sample(page, "quantum_harvest_config_last_reload_success_timestamp_seconds")
+		if ok != 1 || at < float64(s.begin.Unix()) {
+			s.t.Errorf("%s did not take the settings in: %v at %v", p.name, ok, at)
 		}
 	}
 }

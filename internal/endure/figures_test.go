@@ -224,7 +224,7 @@ func (s *soak) table() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	length := time.Since(s.begin)
-	line("%d symbols, %.0f minutes, %d faults (%s); begun %s; %s.", len(s.market.symbols), length.Minutes(), len(s.faults),
+	line("%d symbols, %.0f minutes, %d reloads, %d faults (%s); begun %s; %s.", len(s.market.symbols), length.Minutes(), s.reloads, len(s.faults),
 		s.faultCounts(), s.begin.UTC().Format("2006-01-02 15:04 UTC"), s.version)
 	line("")
 	line("| what | first third, median | last third, median | most | allowed growth | |")
