@@ -5,6 +5,8 @@ etc=/etc/quantum
 shipped=/usr/share/quantum-harvest/env
 # What the package itself put below /etc/quantum, with the checksum it had then.
 made=/var/lib/quantum-harvest-package/env.sha256
+# Says that a removal stopped the services.
+stopped=/var/lib/quantum-harvest-package/stopped
 services="quantum-harvest-proposal.service quantum-harvest-metrics-exporter.service quantum-harvest-monitor.service"
 files="harvest-proposal.env harvest-metrics-exporter.env harvest-monitor.env"
 
@@ -76,12 +78,22 @@ add_user() {
 	fi
 }
 
+# remove_user: one that something still runs as, such as a unit of the operator's own, cannot be removed. It stays, and the
+# removal goes on.
 remove_user() {
 	if getent passwd "$user" >/dev/null; then
-		if command -v userdel >/dev/null; then userdel "$user"; else deluser --system --quiet "$user"; fi
+		if command -v userdel >/dev/null; then
+			userdel "$user" || { echo "quantum-harvest: the user $user stays"; return 0; }
+		else
+			deluser --system --quiet "$user" || { echo "quantum-harvest: the user $user stays"; return 0; }
+		fi
 	fi
 	if getent group "$user" >/dev/null; then
-		if command -v groupdel >/dev/null; then groupdel "$user"; else delgroup --system --quiet "$user"; fi
+		if command -v groupdel >/dev/null; then
+			groupdel "$user" || echo "quantum-harvest: the group $user stays"
+		else
+			delgroup --system --quiet "$user" || echo "quantum-harvest: the group $user stays"
+		fi
 	fi
 }
 
@@ -99,9 +111,22 @@ remove_env() {
 }
 
 first_steps() {
+	unread=
+	for name in $files; do
+		if [ -e "$etc/$name" ] && [ -z "$(recorded "$name")" ]; then unread="$unread $etc/$name"; fi
+	done
 	cat <<-TEXT
-		quantum-harvest: the services are installed and not started, because earlier ones are there: a unit below
-		/etc/systemd/system, or an env file below $etc. Both would write the same keys. Stop the earlier ones, then
-		    systemctl enable --now $services
+		quantum-harvest: the services are installed and not started, because earlier ones are there:
 	TEXT
+	for unit in $services; do
+		if [ -f "/etc/systemd/system/$unit" ]; then echo "    /etc/systemd/system/$unit, which goes before the unit of the package"; fi
+	done
+	for path in $unread; do echo "    $path"; done
+	cat <<-TEXT
+		Both would write the same keys. To take over step by step, with every step checked and a way back:
+		    harvest deploy --dry-run
+		By hand: stop the earlier services, move their units away, let $user read the env files, and start ours:
+	TEXT
+	if [ -n "$unread" ]; then echo "    chgrp $user$unread && chmod 0640$unread"; fi
+	echo "    systemctl daemon-reload && systemctl enable --now $services"
 }

@@ -19,11 +19,14 @@ configure)
 			fi
 		done
 	fi
+	# dpkg names the version that was there after a removal, too: what that stopped is started, what is off stays off.
+	start=no
+	if [ -z "$2" ] || [ -e "$stopped" ]; then start=yes; fi
+	rm -f "$stopped"
 	if booted; then
 		systemctl daemon-reload || true
-		if [ -z "$2" ]; then
-			# shellcheck disable=SC2086 # a list of units
-			deb-systemd-invoke start $services || true
+		if [ "$start" = yes ]; then
+			for unit in $(ours); do deb-systemd-invoke start "$unit" || true; done
 		else
 			for unit in $(ours); do systemctl try-restart "$unit" || true; done
 		fi

@@ -8,7 +8,10 @@ if [ "$1" = purge ]; then
 	remove_env all
 	rm -rf /var/lib/quantum-harvest /var/lib/quantum-harvest-proposal /var/lib/quantum-harvest-package
 	remove_user
-elif [ "$1" = remove ] && command -v deb-systemd-helper >/dev/null; then
-	for unit in $(ours); do deb-systemd-helper mask "$unit" >/dev/null || true; done
+elif [ "$1" = remove ]; then
+	if [ -d "${stopped%/*}" ]; then : >"$stopped"; fi
+	if command -v deb-systemd-helper >/dev/null; then
+		for unit in $(ours); do deb-systemd-helper mask "$unit" >/dev/null || true; done
+	fi
 fi
 if booted; then systemctl daemon-reload || true; fi
