@@ -45,6 +45,7 @@ type Notifier struct {
 	ready  bool
 	failed bool // the last message could not be sent
 	hangs  bool // progress was missing at the last look
+	ended  bool // that it stops was told: the last word
 }
 
 // New makes the notifier of this process from what the service manager put into its environment.
@@ -140,13 +141,17 @@ func (n *Notifier) Reload(take func()) {
 	take()
 }
 
-// send sends one message of some lines. That it cannot be sent is said once: the work goes on.
+// send sends one message of some lines; after that of the end no other. That it cannot be sent is said once: the work goes on.
 func (n *Notifier) send(lines ...string) {
 	if !n.on || len(lines) == 0 {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.ended {
+		return
+	}
+	n.ended = lines[0] == daemon.SdNotifyStopping
 	_, err := daemon.SdNotify(false, strings.Join(lines, "\n"))
 	if err != nil && !n.failed {
 		n.log.Warn("the service manager cannot be told", "err", err, "hint", "NOTIFY_SOCKET names a socket that this process may not or cannot write to")

@@ -180,3 +180,19 @@ func TestAdvance(t *testing.T) {
 		}
 	}
 }
+
+// A stop in the middle of a reload: the manager must not hear, after it was told of the end, that all is ready.
+func TestNothingIsToldAfterTheEnd(t *testing.T) {
+	m := supervisetest.New(t, false, 0)
+	n, _, stop := run(t, supervise.Part{Progress: func(context.Context) error { return nil }})
+	m.Await(t, "READY=1", 1, time.Time{}, patient)
+	n.Reload(func() {
+		stop()
+		m.Await(t, "STOPPING=1", 1, time.Time{}, patient)
+	})
+	n.Reload(func() {})
+	time.Sleep(200 * time.Millisecond)
+	if m.Count("READY=1", time.Time{}) != 1 || m.Count("RELOADING=1", time.Time{}) != 1 {
+		t.Errorf("the manager heard after the end: %v", m.Heard())
+	}
+}
