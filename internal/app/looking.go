@@ -98,9 +98,13 @@ func openDebug(env Env, role string, state func() any, window func(io.Writer) (i
 	if !c.Debug.On {
 		return nil, nil
 	}
+	settings := func() any { return c.InForce }
+	if env.Settings != nil { // a reload changes them
+		settings = func() any { return env.Settings.InForce() }
+	}
 	return inside.Open(inside.Options{
 		Role: role, Port: c.Debug.Port, NextFree: next, WebConfigFile: c.WebConfigFile, Build: env.Build,
-		Settings: func() any { return c.InForce }, State: state, Flight: window, Log: env.Log,
+		Settings: settings, State: state, Flight: window, Log: env.Log,
 	})
 }
 

@@ -213,6 +213,10 @@ func (r *publisherRole) run(told context.Context, env Env, exp *exporterPort, li
 		}
 		if exp != nil {
 			exp.exp.SetSymbols(c.Symbols)
+			if was, is := thresholds(env.Config), thresholds(c); c.Monitor.On && c.Monitor.PrometheusURL == nil && was != is {
+				env.Log.Warn("the alerts of this process keep the thresholds of its start: restart it to have them follow the settings",
+					"settings", "PUBLISH_INTERVAL_SEC, MAX_PUBLISH_AGE_SEC, MARKET_STALE_SEC, POSITION_STALE_SEC")
+			}
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ package app_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -260,4 +261,53 @@ func TestTheDebugLogIsASignalAway(t *testing.T) {
 	write(t, file, "LOG_LEVEL=DEBUG\n")
 	says(t, p, "settings reloaded", 1)
 	says(t, p, "setting changed", 1)
+}
+
+// Who looks inside after a reload sees what holds now, and still no secret.
+func TestTheDebugPageFollowsAReload(t *testing.T) {
+	srv := realserver.Redis(t)
+	file := filepath.Join(t.TempDir(), "harvest.env")
+	write(t, file, "SYMBOLS=BTCUSDT\n")
+	port := realserver.FreePort(t)
+	p := start(t, config.Export, app.Export, "--redis", srv.URL(), "--metrics-port=0", "--env-file="+file, fmt.Sprintf("--debug-port=%d", port))
+	shown := func(symbols string) {
+		t.Helper()
+		livetest.Eventually(t, patient, func() error {
+			_, body := get(t, fmt.Sprintf("http://127.0.0.1:%d/debug/vars", port))
+			var vars struct{ Settings []config.Value }
+			if err := json.Unmarshal([]byte(body), &vars); err != nil {
+				return err
+			}
+			for _, v := range vars.Settings {
+				if v.Name == "SYMBOLS" && v.Value != symbols {
+					return fmt.Errorf("SYMBOLS is shown as %q, want %q", v.Value, symbols)
+				}
+			}
+			if strings.Contains(body, srv.URL()) {
+				t.Error("the URL of Redis is shown")
+			}
+			return nil
+		})
+	}
+	shown("BTCUSDT")
+	write(t, file, "SYMBOLS=BTCUSDT,ETHUSDT\n")
+	says(t, p, "settings reloaded", 1)
+	shown("BTCUSDT,ETHUSDT")
+	write(t, file, "SYMBOLS=SOLUSDT\nMETRICS_PROT=1\n")
+	says(t, p, "the old settings stay in force", 1)
+	shown("BTCUSDT,ETHUSDT")
+}
+
+// The rules of the monitor inside up are made at its start: that they do not follow is said.
+func TestUpSaysThatAlertsKeepTheirThresholds(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "harvest.env")
+	write(t, file, "SYMBOLS=BTCUSDT\n")
+	p := start(t, config.Up, app.Up, "--env-file="+file, "--feed=synthetic", "--monitor")
+	write(t, file, "SYMBOLS=BTCUSDT,ETHUSDT\n")
+	says(t, p, "settings reloaded", 1)
+	if strings.Contains(p.log.String(), "thresholds of its start") {
+		t.Error("another list of symbols is said to move thresholds")
+	}
+	write(t, file, "SYMBOLS=BTCUSDT,ETHUSDT\nMAX_PUBLISH_AGE_SEC=3600\n")
+	says(t, p, "thresholds of its start", 1)
 }

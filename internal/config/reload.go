@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/spf13/pflag"
 )
@@ -47,6 +48,7 @@ type Reloader struct {
 	role    Role
 	environ []string
 	seen    [sha256.Size]byte
+	inForce atomic.Pointer[[]Value] // beside mu, which is held for as long as a reload takes
 
 	mu      sync.Mutex
 	running map[string]given
@@ -59,9 +61,9 @@ func LoadAgain(flags *pflag.FlagSet, role Role, environ []string) (Config, []Not
 	if len(l.problems) > 0 {
 		return Config{}, nil, nil, &Error{Problems: l.problems}
 	}
-	return l.draft.Config, l.draft.notes, &Reloader{
-		flags: flags, role: role, environ: environ, running: l.values, level: l.draft.LogLevel, seen: l.seen,
-	}, nil
+	r := &Reloader{flags: flags, role: role, environ: environ, running: l.values, level: l.draft.LogLevel, seen: l.seen}
+	r.inForce.Store(&l.draft.InForce)
+	return l.draft.Config, l.draft.notes, r, nil
 }
 
 // File is the env file; blank where there is none, or one that cannot be read twice, such as a pipe.
@@ -82,6 +84,9 @@ func (r *Reloader) Level() slog.Level {
 	defer r.mu.Unlock()
 	return r.level
 }
+
+// InForce are the settings as they are now, for people to read. It never waits.
+func (r *Reloader) InForce() []Value { return *r.inForce.Load() }
 
 // Read reads everything again, checks it as at a start and has apply put it in force. With an error nothing has changed;
 // without one what was read counts as running from then on.
@@ -124,6 +129,7 @@ func (r *Reloader) Read(apply func(Config) error) (Reloading, error) {
 		return Reloading{}, err
 	}
 	r.running, r.level = l.values, l.draft.LogLevel
+	r.inForce.Store(&l.draft.InForce)
 	out.Config, out.Notes = l.draft.Config, l.draft.notes
 	return out, nil
 }
