@@ -101,10 +101,8 @@ func TestRehearsal(t *testing.T) {
 	h.mustDeploy("--rollback")
 	h.earlier(tree, shape)
 	out, err := h.doctor("--json")
-	for _, want := range []string{"an earlier service runs: quantum-harvest-proposal.service", "an earlier publisher writes"} {
-		if err == nil || !strings.Contains(out, want) {
-			t.Errorf("the doctor does not find %q (%v):\n%s", want, err, out)
-		}
+	if want := "an earlier service runs: quantum-harvest-proposal.service"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("the doctor does not find %q (%v):\n%s", want, err, out)
 	}
 }
 
@@ -186,6 +184,7 @@ func TestInterruptedInEachStep(t *testing.T) {
 	long(t)
 	for i, name := range steps {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t)
 			tree, shape := h.tree(), h.shape()
 			out := h.interrupt(fmt.Sprintf("step %d of 7, %s", i+1, name), os.Interrupt)
@@ -202,6 +201,7 @@ func TestKilledInEachStep(t *testing.T) {
 	long(t)
 	for i, name := range steps {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t)
 			tree, shape := h.tree(), h.shape()
 			h.interrupt(fmt.Sprintf("step %d of 7, %s", i+1, name), syscall.SIGKILL)
@@ -260,6 +260,7 @@ func TestFaultInEachStep(t *testing.T) {
 		}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
 			if !x.quick {
 				long(t)
 			}

@@ -22,7 +22,7 @@ func TestAddItem(t *testing.T) {
 		{"an empty list", "rule_files: []\n", "rule_files: [\"n.yml\"]\n", []string{"rule_files"}, "n.yml"},
 		{"nothing", "rule_files:\nb: 2\n", "rule_files:\n  - n.yml\nb: 2\n", []string{"rule_files"}, "n.yml"},
 		{"no key, no newline at the end", "# mine\nb: 2", "# mine\nrule_files:\n  - n.yml\nb: 2\n", []string{"rule_files"}, "n.yml"},
-		{"deeper", "route:\n  receiver: r\n  group_wait: 1s\n", "route:\n  routes:\n    - receiver: n\n  receiver: r\n  group_wait: 1s\n", []string{"route", "routes"}, map[string]any{"receiver": "n"}},
+		{"deeper", "route:\n  receiver: r\n  group_wait: 1s\n", "route:\n  routes:\n    - receiver: people\n  receiver: r\n  group_wait: 1s\n", []string{"route", "routes"}, map[string]any{"receiver": "people"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			got, err := addItem([]byte(x.src), x.path, x.item)
