@@ -77,7 +77,7 @@ var may = []struct {
 		[]string{"internal/config", "internal/deploy/legacy", "internal/position", "internal/rules", "internal/service", "internal/store"},
 		"a takeover moves files, services and what other writers left; how a proof or a rule is made it is told",
 	},
-	{"internal/deploy/legacy", []string{"internal/config"}, "what the earlier services left is held against the table of settings and the contract"},
+	{"internal/deploy/legacy", []string{"internal/config", "kernel"}, "what the earlier services left is held against the table of settings and the contract, and computed anew where it was wrong"},
 	{"internal/doctor", []string{"internal/proof", "internal/store"}, "a doctor asks as a proof asks, and says what follows"},
 	{"deploy/systemd", nil, "the units are files"},
 	{

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"quantumharvest/kernel"
 )
 
 // Verdict is what comes of holding one field against ours.
@@ -29,7 +31,7 @@ type Difference struct {
 	Symbol, Field string
 	Theirs, Ours  string
 	Verdict       Verdict
-	Why           string // of one that is explained
+	Why           string // of one that is explained, or why one that could be is not
 }
 
 // Fields are those of the contract that the earlier publisher writes.
@@ -42,7 +44,7 @@ var Fields = []string{
 // Known defects of the earlier services, as the table names them.
 const (
 	WhyTrend     = "the earlier risk publisher lost p_trend and always wrote 0"
-	WhyFromTrend = "follows from the p_trend that the earlier risk publisher lost"
+	WhyFromTrend = "computed anew from the earlier publisher's own inputs with p_trend 0, ours is the same"
 	WhyNone      = "the earlier publisher writes the word None where there is no stop"
 	WhyHeartbeat = "the earlier publisher has no heartbeat: it stamps full publishes alone"
 	WhyMoment    = "computed at another moment"
@@ -61,20 +63,95 @@ const (
 // perAge is by how much the penalty for age, and with it the kill score, may differ because of that slack.
 const perAge = 1e-4
 
+// lostTrend is what the kernel says on the inputs that the earlier publisher shows, with the p_trend that it lost.
+type lostTrend struct {
+	fields map[string]string
+	why    string // it cannot be computed
+}
+
+// withoutTrend computes the fields of fromTrend anew. The stop of before is not among what the earlier publisher shows; of it
+// only the reason PROFIT_LOCK comes, which goes by whether that publisher proposed a stop.
+func withoutTrend(theirs map[string]string) lostTrend {
+	var bad string
+	number := func(field string) float64 {
+		v, ok := parse(theirs[field])
+		if !ok && bad == "" {
+			bad = field
+		}
+		return v
+	}
+	pos := kernel.Position{
+		Side: kernel.Long, Entry: number("position_entry_price"), Current: number("position_current_price"), AgeSec: number("position_age_sec"),
+		UnrealizedPnL: number("position_unrealized_pnl"),
+	}
+	ms := kernel.MarketState{Sigma: number("sigma"), TS: number("ts"), PMR: number("p_mr"), PChop: number("p_chop")}
+	unit := number("risk_unit")
+	switch strings.ToUpper(theirs["position_side"]) {
+	case "LONG":
+	case "SHORT":
+		pos.Side = kernel.Short
+	default:
+		bad = "position_side"
+	}
+	if bad != "" {
+		return lostTrend{why: "p_trend was lost, and without " + bad + " nothing can be computed anew"}
+	}
+	if pos.Entry <= 0 {
+		return lostTrend{why: "p_trend was lost, and nothing can be computed anew: position_entry_price is not positive"}
+	}
+	p, err := kernel.Propose(pos, ms, unit/pos.Entry, kernel.DefaultHarvestParams())
+	if err != nil {
+		return lostTrend{why: "p_trend was lost, and nothing can be computed anew: " + err.Error()}
+	}
+	if p.Reasons &^= kernel.ReasonProfitLock; !none(theirs["new_sl_proposed"]) {
+		p.Reasons |= kernel.ReasonProfitLock
+	}
+	text := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+	return lostTrend{fields: map[string]string{
+		"k_regime_flip": text(p.K.RegimeFlip), "kill_score": text(p.KillScore), "harvest_action": string(p.Action),
+		"reason_codes": strings.Join(p.Reasons.Codes(), ","),
+	}}
+}
+
+// explains tells whether what the earlier publisher wrote is what the kernel says without p_trend.
+func (l lostTrend) explains(field, theirs string) (Verdict, string) {
+	if l.why != "" {
+		return Unexplained, l.why
+	}
+	is, ok := parse(theirs)
+	want, number := parse(l.fields[field])
+	switch {
+	case number:
+		ok = ok && math.Abs(is-want) <= max(rounding*max(math.Abs(is), math.Abs(want)), 1e-9)
+	case field == "reason_codes":
+		ok = sameWords(theirs, l.fields[field])
+	default:
+		ok = theirs == l.fields[field]
+	}
+	if !ok {
+		return Unexplained, fmt.Sprintf("without p_trend it would be %q", l.fields[field])
+	}
+	return Explained, WhyFromTrend
+}
+
 // Compare holds a hash of the earlier publisher against one of ours that was computed apart from it by no more than apart.
 func Compare(symbol string, theirs, ours map[string]string, apart time.Duration) []Difference {
 	var list []Difference
-	lostTrend := isZero(theirs["p_trend"]) && !isZero(ours["p_trend"])
+	var lost *lostTrend
+	if isZero(theirs["p_trend"]) && !isZero(ours["p_trend"]) {
+		l := withoutTrend(theirs)
+		lost = &l
+	}
 	for _, field := range Fields {
 		t, there := theirs[field]
 		d := Difference{Symbol: symbol, Field: field, Theirs: t, Ours: ours[field]}
-		d.Verdict, d.Why = verdict(field, t, ours[field], there, lostTrend, apart)
+		d.Verdict, d.Why = verdict(field, t, ours[field], there, lost, apart)
 		list = append(list, d)
 	}
 	return list
 }
 
-func verdict(field, theirs, ours string, there, lostTrend bool, apart time.Duration) (Verdict, string) {
+func verdict(field, theirs, ours string, there bool, lost *lostTrend, apart time.Duration) (Verdict, string) {
 	if there && theirs == ours {
 		return Equal, ""
 	}
@@ -113,11 +190,11 @@ func verdict(field, theirs, ours string, there, lostTrend bool, apart time.Durat
 			return Rounding, ""
 		}
 	}
-	if field == "p_trend" && lostTrend {
+	if field == "p_trend" && lost != nil {
 		return Explained, WhyTrend
 	}
-	if lostTrend && slices.Contains(fromTrend, field) {
-		return Explained, WhyFromTrend
+	if lost != nil && slices.Contains(fromTrend, field) {
+		return lost.explains(field, theirs)
 	}
 	return Unexplained, ""
 }
@@ -175,11 +252,15 @@ func Table(all []Difference) string {
 			}
 			total++
 			n[d.Verdict]++
-			switch {
-			case d.Why != "" && !slices.Contains(why, d.Why):
-				why = append(why, d.Why)
-			case d.Verdict == Unexplained && len(why) < 3:
-				why = append(why, fmt.Sprintf("%s: %q is %q here", d.Symbol, d.Theirs, d.Ours))
+			text := d.Why
+			if d.Verdict == Unexplained {
+				text = fmt.Sprintf("%s: %q is %q here", d.Symbol, d.Theirs, d.Ours)
+				if d.Why != "" {
+					text += ", " + d.Why
+				}
+			}
+			if text != "" && !slices.Contains(why, text) && (d.Verdict != Unexplained || len(why) < 3) {
+				why = append(why, text)
 			}
 		}
 		if total > 0 {

@@ -1,11 +1,14 @@
 package legacy
 
 import (
+	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"quantumharvest/internal/config"
+	"quantumharvest/kernel"
 )
 
 func TestCarry(t *testing.T) {
@@ -56,6 +59,69 @@ func TestCarry(t *testing.T) {
 	}
 }
 
+// lost is a hash as the earlier publisher writes it: the kernel on these inputs with p_trend 0.
+func lost(t *testing.T) (theirs, ours map[string]string) {
+	t.Helper()
+	theirs = map[string]string{
+		"new_sl_proposed": "None", "position_side": "LONG", "position_entry_price": "100", "position_current_price": "101", "position_unrealized_pnl": "1",
+		"position_age_sec": "3600", "sigma": "0.01", "ts": "0.4", "p_trend": "0.0", "p_mr": "0.3", "p_chop": "0.3", "risk_unit": "2",
+	}
+	ours = maps.Clone(theirs)
+	ours["p_trend"], ours["new_sl_proposed"] = "0.4", ""
+	for h, trend := range map[*map[string]string]float64{&theirs: 0, &ours: 0.4} {
+		p, err := kernel.Propose(
+			kernel.Position{Side: kernel.Long, Entry: 100, Current: 101, AgeSec: 3600, UnrealizedPnL: 1},
+			kernel.MarketState{Sigma: 0.01, TS: 0.4, PTrend: trend, PMR: 0.3, PChop: 0.3}, 0.02, kernel.DefaultHarvestParams())
+		if err != nil {
+			t.Fatal(err)
+		}
+		(*h)["kill_score"] = strconv.FormatFloat(p.KillScore, 'g', -1, 64)
+		(*h)["k_regime_flip"] = strconv.FormatFloat(p.K.RegimeFlip, 'g', -1, 64)
+		(*h)["harvest_action"], (*h)["reason_codes"] = string(p.Action), strings.Join(p.Reasons.Codes(), ",")
+	}
+	if theirs["harvest_action"] == ours["harvest_action"] {
+		t.Fatal("the loss of p_trend changes no action: the test shows nothing")
+	}
+	return theirs, ours
+}
+
+func verdicts(all []Difference) map[string]Verdict {
+	got := map[string]Verdict{}
+	for _, d := range all {
+		got[d.Field] = d.Verdict
+	}
+	return got
+}
+
+// What follows from the lost p_trend is computed anew: a difference that only could follow from it is not explained.
+func TestLostTrendIsComputedAnew(t *testing.T) {
+	theirs, ours := lost(t)
+	got := verdicts(Compare("BTCUSDT", theirs, ours, time.Second))
+	for _, field := range fromTrend {
+		if got[field] != Explained {
+			t.Errorf("%s is %s, not explained", field, got[field])
+		}
+	}
+	for field, wrong := range map[string]string{"kill_score": "0.91", "k_regime_flip": "0.5", "harvest_action": "PARTIAL_75", "reason_codes": "AGE"} {
+		theirs, ours := lost(t)
+		theirs[field] = wrong
+		all := Compare("BTCUSDT", theirs, ours, time.Second)
+		if got := verdicts(all); got[field] != Unexplained {
+			t.Errorf("%s=%s is %s: the loss of p_trend does not make that of it", field, wrong, got[field])
+		}
+		if table := Table(all); !strings.Contains(table, "without p_trend it would be") {
+			t.Errorf("the table does not say what %s would be:\n%s", field, table)
+		}
+	}
+	for _, field := range []string{"position_side", "position_entry_price", "position_age_sec", "position_unrealized_pnl", "sigma", "ts", "p_mr", "p_chop", "risk_unit"} {
+		theirs, ours := lost(t)
+		delete(theirs, field)
+		if got := verdicts(Compare("BTCUSDT", theirs, ours, time.Second)); got["kill_score"] != Unexplained {
+			t.Errorf("without %s the kill score cannot be computed anew, and is %s", field, got["kill_score"])
+		}
+	}
+}
+
 func TestCompare(t *testing.T) {
 	ours := map[string]string{
 		"harvest_action": "NONE", "new_sl_proposed": "", "R_net": "1.5", "kill_score": "0.5", "p_trend": "0.4", "k_regime_flip": "0.2",
@@ -66,8 +132,8 @@ func TestCompare(t *testing.T) {
 		"reason_codes": "b, a", "position_age_sec": "100", "last_update_epoch": "190", "risk_unit": "3", "position_side": "SHORT",
 	}
 	want := map[string]Verdict{
-		"harvest_action": Equal, "new_sl_proposed": Explained, "R_net": Rounding, "kill_score": Explained, "p_trend": Explained,
-		"k_regime_flip": Explained, "reason_codes": Equal, "position_age_sec": Rounding, "last_update_epoch": Explained, "risk_unit": Unexplained,
+		"harvest_action": Equal, "new_sl_proposed": Explained, "R_net": Rounding, "kill_score": Unexplained, "p_trend": Explained,
+		"k_regime_flip": Unexplained, "reason_codes": Equal, "position_age_sec": Rounding, "last_update_epoch": Explained, "risk_unit": Unexplained,
 		"position_side": Unexplained,
 	}
 	for _, d := range Compare("BTCUSDT", theirs, ours, time.Second) {
