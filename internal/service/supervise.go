@@ -405,8 +405,14 @@ func (e Exec) ByHand(verb, unit string) string {
 	switch verb {
 	case "start":
 		return "setsid harvest supervise --root " + e.Root + " --unit " + unit + " &"
-	case "stop", "disable --now":
+	case "stop":
 		return "kill $(head -1 " + file + ")"
+	case "disable --now":
+		return "rm -f " + filepath.Join(e.Root, wants, unit) + "; kill $(head -1 " + file + ")"
+	case "enable":
+		if path, err := Find(e.Root, unit); err == nil {
+			return "ln -s " + path + " " + filepath.Join(e.Root, wants) + "/"
+		}
 	}
 	return "kill -0 $(tail -1 " + file + ")"
 }

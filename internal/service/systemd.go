@@ -33,11 +33,12 @@ func systemctl(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(out.String()), err
 }
 
-// says asks a question whose answer is a word, with another exit code where that is no.
+// says asks a question whose answer is a word, with another exit code where that is no. Without a word there is no answer:
+// a systemd that cannot be reached must not pass for a service that does not run.
 func says(ctx context.Context, question, unit string) (string, error) {
 	word, err := systemctl(ctx, question, unit)
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if errors.As(err, &exit) && word != "" {
 		err = nil
 	}
 	return word, err
@@ -46,7 +47,8 @@ func says(ctx context.Context, question, unit string) (string, error) {
 // Active asks is-active.
 func (Systemd) Active(ctx context.Context, unit string) (bool, error) {
 	word, err := says(ctx, "is-active", unit)
-	return word == "active" || word == "activating" || word == "reloading", err
+	// One that is being stopped writes until it is.
+	return word == "active" || word == "activating" || word == "reloading" || word == "deactivating", err
 }
 
 // Enabled asks is-enabled.
