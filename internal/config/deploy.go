@@ -73,7 +73,7 @@ func deploySettings() []Setting {
 		},
 		{
 			Env: "HARVEST_DEPLOY_STATE", Flag: "state-dir", Arg: "DIR", Roles: one,
-			DefaultText: "/var/lib/quantum-harvest/deploy",
+			DefaultText: "/var/lib/quantum-harvest-deploy",
 			Usage:       "where progress, backups and proofs are kept",
 			set:         func(d *draft, text string) (err error) { d.Deploy.StateDir, err = filepath.Abs(text); return err },
 		},
@@ -178,7 +178,8 @@ func (l *loader) combineDeploy() {
 		l.contradict("systemd reads the units of / only; leave the root out, or use exec", "HARVEST_SERVICE_MANAGER", "HARVEST_DEPLOY_ROOT")
 	}
 	if d.StateDir == "" {
-		d.StateDir = filepath.Join(d.Root, "var/lib/quantum-harvest/deploy")
+		// Not below the state of a service: systemd gives all of that to the user of the service, backups of root's files included.
+		d.StateDir = filepath.Join(d.Root, "var/lib/quantum-harvest-deploy")
 	}
 }
 

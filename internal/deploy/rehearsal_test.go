@@ -243,7 +243,7 @@ func TestFaultInEachStep(t *testing.T) {
 		{name: "switch-over: our publisher cannot listen", says: "has not taken every symbol over", fault: func(h *host) {
 			go func() {
 				for h.t.Context().Err() == nil {
-					if text, _ := os.ReadFile(filepath.Join(h.root, "var/lib/quantum-harvest/deploy/state.json")); bytes.Contains(text, []byte(`"kind": "shadow"`)) {
+					if text, _ := os.ReadFile(filepath.Join(h.root, "var/lib/quantum-harvest-deploy/state.json")); bytes.Contains(text, []byte(`"kind": "shadow"`)) {
 						if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", h.publisher)); err == nil {
 							<-h.t.Context().Done()
 							l.Close()
