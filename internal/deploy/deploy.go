@@ -259,10 +259,8 @@ func (r *run) rollback(ctx context.Context, reason string) error {
 	defer cancel()
 	r.say("taking everything back: %s", reason)
 	r.state.Status, r.state.Reason = RollingBack, reason
-	if err := r.save(); err != nil {
-		return fmt.Errorf("rollback: %w", err)
-	}
-	failed := r.undo(ctx)
+	// A full disk is no reason to leave the earlier services stopped.
+	failed := errors.Join(r.save(), r.undo(ctx))
 	if failed != nil {
 		return fmt.Errorf("rollback: not everything could be taken back; put it right and run harvest deploy --rollback again\n%w", failed)
 	}
@@ -298,14 +296,18 @@ func (r *run) undo(ctx context.Context) error {
 		failed = errors.Join(failed, r.save())
 	}
 	each([]Kind{KindShadow}, func(c Change) error { return r.endShadow(ctx, c) })
+	stopped := true
 	// Of a service that was changed: its name is that of the earlier one, so it is stopped before its files change.
 	for i := len(r.state.Changes) - 1; i >= 0; i-- {
 		c := r.state.Changes[i]
 		if _, err := service.Find(r.d.Root, c.What); c.Kind == KindService && !c.Undone && err == nil {
 			if err := errors.Join(r.o.Manager.Stop(ctx, c.What), r.o.Manager.Disable(ctx, c.What)); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("stop %s: %w", c.What, err))
+				failed, stopped = errors.Join(failed, fmt.Errorf("stop %s: %w", c.What, err)), false
 			}
 		}
+	}
+	if !stopped {
+		return failed // it goes on writing: started beside it, the earlier one would be a second writer
 	}
 	each([]Kind{KindRedis}, func(c Change) error { return r.cleanRedis(ctx, c) })
 	each([]Kind{KindFile}, r.restore)

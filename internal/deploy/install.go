@@ -189,6 +189,12 @@ func (r *run) carry(context.Context) ([]string, error) {
 		return lines, err
 	}
 	for _, c := range all {
+		if c.role == config.Publish {
+			// A rollback that was broken off after the env file came back still has to find Redis.
+			if err := replace(r.settingsCopy(), c.text, 0o600); err != nil {
+				return lines, err
+			}
+		}
 		if _, err := r.put(c.path+next, c.text, 0o640); err != nil {
 			return lines, err
 		}

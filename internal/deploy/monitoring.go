@@ -221,12 +221,13 @@ func (r *run) earlierRules() (aside, notes []string, err error) {
 			if err != nil {
 				return aside, notes, err
 			}
+			all := len(names) + others
 			twice := slices.DeleteFunc(names, func(n string) bool { return !slices.Contains(ours, n) })
 			switch {
-			case len(twice) == 0:
-			case len(twice)+others == len(twice) && !slices.Contains(aside, file):
+			case len(twice) == 0 || slices.Contains(aside, file):
+			case len(twice) == all:
 				aside = append(aside, file)
-			case others > 0:
+			default:
 				notes = append(notes, fmt.Sprintf("%s also defines %s, beside rules of yours: remove them there by hand, or they are told twice", file, strings.Join(twice, ", ")))
 			}
 		}

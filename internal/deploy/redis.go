@@ -59,8 +59,9 @@ type snapshot struct {
 }
 
 type kept struct {
-	Dump string `json:"dump"` // as DUMP gives it, in base64
-	TTL  int64  `json:"ttl_ms"`
+	Dump   string   `json:"dump"` // as DUMP gives it, in base64
+	TTL    int64    `json:"ttl_ms"`
+	Fields []string `json:"fields,omitempty"` // of a proposal
 }
 
 type streamEnd struct {
@@ -68,16 +69,22 @@ type streamEnd struct {
 	Last  string `json:"last"`
 }
 
-// patterns are the keys that a publisher of ours may write.
-func (r *run) patterns(c config.Config) (patterns, streams []string) {
+// ownKeys are the keys that a publisher of ours writes beside proposals and records. Others under the same prefix are somebody
+// else's.
+func (r *run) ownKeys(c config.Config) []string {
 	k := r.o.Desk.Keys(c)
 	base := strings.TrimSuffix(k.Expected(), "expected")
-	patterns = []string{c.Keys.Harvest + "*", base + "*", "{" + c.Keys.Harvest + "*", c.Keys.MarketState + "*", c.Keys.RiskProposal + "*"}
+	return []string{k.Expected(), base + "closed", k.Lease(), base + "stream"}
+}
+
+// patterns are the keys that a publisher of ours may write.
+func (r *run) patterns(c config.Config) (patterns, streams []string) {
+	patterns = append(r.ownKeys(c), c.Keys.Harvest+"*", "{"+c.Keys.Harvest+"*", c.Keys.MarketState+"*", c.Keys.RiskProposal+"*")
 	proposals := c.Keys.Stream
 	if proposals == "" {
 		proposals = c.Keys.Prefix + "stream:harvest.proposal"
 	}
-	return slices.Compact(patterns), []string{proposals, c.Keys.Prefix + "stream:marketstate", c.Keys.Prefix + "stream:risk.proposal"}
+	return patterns, []string{proposals, c.Keys.Prefix + "stream:marketstate", c.Keys.Prefix + "stream:risk.proposal"}
 }
 
 func (r *run) takeSnapshot(ctx context.Context, rdb redis.UniversalClient, c config.Config) (snapshot, error) {
@@ -101,13 +108,29 @@ func (r *run) takeSnapshot(ctx context.Context, rdb redis.UniversalClient, c con
 			if err != nil {
 				return s, fmt.Errorf("keep %s: %w", k, err)
 			}
-			s.Keys[k] = kept{base64.StdEncoding.EncodeToString([]byte(raw)), max(ttl.Milliseconds(), 0)}
+			is := kept{Dump: base64.StdEncoding.EncodeToString([]byte(raw)), TTL: max(ttl.Milliseconds(), 0)}
+			if strings.HasPrefix(k, c.Keys.Harvest) {
+				is.Fields, err = rdb.HKeys(ctx, k).Result()
+				if err != nil && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
+					return s, fmt.Errorf("keep %s: %w", k, err)
+				}
+			}
+			s.Keys[k] = is
 		}
 	}
 	for _, name := range streams {
 		end := streamEnd{Last: "0-0"}
-		if info, err := rdb.XInfoStream(ctx, name).Result(); err == nil {
-			end = streamEnd{true, info.LastGeneratedID}
+		n, err := rdb.Exists(ctx, name).Result()
+		if err == nil && n > 0 {
+			var info *redis.XInfoStream
+			if info, err = rdb.XInfoStream(ctx, name).Result(); err == nil {
+				end = streamEnd{true, info.LastGeneratedID}
+			} else if strings.HasPrefix(err.Error(), "WRONGTYPE") {
+				end, err = streamEnd{true, end.Last}, nil // ours cannot write there
+			}
+		}
+		if err != nil {
+			return s, fmt.Errorf("keep the end of %s: %w", name, err)
 		}
 		s.Streams[name] = end
 	}
@@ -143,7 +166,7 @@ func (r *run) cleanRedis(ctx context.Context, _ Change) error {
 	if err != nil {
 		return err
 	}
-	c, _, err := r.settings(config.Publish)
+	c, err := r.settingsOfBefore()
 	if err != nil {
 		return err
 	}
@@ -191,7 +214,7 @@ func (s snapshot) put(ctx context.Context, rdb redis.UniversalClient, key string
 }
 
 func (r *run) cleanKey(ctx context.Context, rdb redis.UniversalClient, c config.Config, s snapshot, key string) error {
-	_, before := s.Keys[key]
+	was, before := s.Keys[key]
 	if name, ok := strings.CutPrefix(key, c.Keys.Harvest); ok {
 		if _, err := position.ParseSymbol(name); err == nil {
 			hash, err := rdb.HGetAll(ctx, key).Result()
@@ -203,7 +226,7 @@ func (r *run) cleanKey(ctx context.Context, rdb redis.UniversalClient, c config.
 			}
 			var added []string
 			for field := range hash {
-				if !slices.Contains(legacy.Fields, field) {
+				if !slices.Contains(legacy.Fields, field) && !slices.Contains(was.Fields, field) {
 					added = append(added, field)
 				}
 			}
@@ -223,7 +246,8 @@ func (r *run) cleanKey(ctx context.Context, rdb redis.UniversalClient, c config.
 		}
 		return err
 	}
-	if before {
+	closing := strings.HasPrefix(key, "{"+c.Keys.Harvest) && strings.HasSuffix(key, "}:closing")
+	if before || !closing && !slices.Contains(r.ownKeys(c), key) {
 		return nil
 	}
 	return rdb.Del(ctx, key).Err()

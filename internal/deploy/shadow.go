@@ -208,7 +208,7 @@ func (r *run) endShadow(ctx context.Context, change Change) error {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	c, _, err := r.settings(config.Publish)
+	c, err := r.settingsOfBefore()
 	if err != nil {
 		return err
 	}

@@ -187,7 +187,7 @@ func (r *run) remember(path string) error {
 			return err
 		}
 		sum := sha256.Sum256(raw)
-		c.Mode, c.Sum = info.Mode().Perm(), hex.EncodeToString(sum[:])
+		c.Mode, c.Sum = info.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky), hex.EncodeToString(sum[:])
 		c.UID, c.GID = ownerOf(info)
 		c.Backup = fmt.Sprintf("%03d-%s", len(r.state.Changes), filepath.Base(path))
 		for _, old := range r.state.Changes {
@@ -263,6 +263,10 @@ func (r *run) restore(c Change) error {
 			return err
 		}
 	case c.Link != "":
+		// A service manager removes folders of links that have become empty.
+		if err := os.MkdirAll(filepath.Dir(c.What), 0o755); err != nil {
+			return err
+		}
 		_ = os.Remove(c.What)
 		return os.Symlink(c.Link, c.What)
 	default:
@@ -273,13 +277,23 @@ func (r *run) restore(c Change) error {
 		if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != c.Sum {
 			return fmt.Errorf("the backup %s of %s is damaged: its sum is another one", c.Backup, c.What)
 		}
-		if is, err := os.ReadFile(c.What); err == nil && string(is) == string(raw) {
-			return os.Chmod(c.What, c.Mode)
+		info, err := os.Lstat(c.What)
+		is, _ := os.ReadFile(c.What)
+		if err != nil || !info.Mode().IsRegular() || string(is) != string(raw) {
+			if err := replace(c.What, raw, c.Mode); err != nil {
+				return err
+			}
+			if info, err = os.Lstat(c.What); err != nil {
+				return err
+			}
 		}
-		if err := replace(c.What, raw, c.Mode); err != nil {
-			return err
+		// The owner first: a change of it takes the bits of setuid and setgid away.
+		if uid, gid := ownerOf(info); uid != c.UID || gid != c.GID {
+			if err := os.Chown(c.What, c.UID, c.GID); err != nil {
+				return err
+			}
 		}
-		_ = os.Chown(c.What, c.UID, c.GID)
+		return os.Chmod(c.What, c.Mode)
 	}
 	return nil
 }

@@ -239,6 +239,18 @@ func (r *run) settings(role config.Role) (config.Config, string, error) {
 	return config.Config{}, "", fmt.Errorf("no env file belongs to %s", role)
 }
 
+func (r *run) settingsCopy() string { return filepath.Join(r.dir, "backups", "publisher.env") }
+
+// settingsOfBefore are those of the publisher for a rollback, which may find the earlier env file in its place already.
+func (r *run) settingsOfBefore() (config.Config, error) {
+	if _, err := os.Stat(r.settingsCopy()); err == nil {
+		c, _, err := config.LoadFile(config.Publish, r.settingsCopy())
+		return c, err
+	}
+	c, _, err := r.settings(config.Publish) // of a deployment that began before there was a copy
+	return c, err
+}
+
 // survey looks at everything that the steps need, and changes nothing.
 func (r *run) survey(ctx context.Context) (facts []string, found []Service, err error) {
 	add := func(format string, args ...any) { facts = append(facts, fmt.Sprintf(format, args...)) }

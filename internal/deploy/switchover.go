@@ -29,6 +29,8 @@ const (
 	takenWithin = 30 * time.Second
 	// maxGap is the longest pause of a heartbeat that a switch-over may cause.
 	maxGap = 12 * time.Second
+	// executionsSeen is how far back a position is looked for in the stream of executions.
+	executionsSeen = 10000
 	// beatsSeen is how often every heartbeat must have moved before the earlier services count as replaced.
 	beatsSeen = 3
 )
@@ -55,7 +57,41 @@ type gaps struct {
 	mu      sync.Mutex
 	last    map[string]int64
 	longest map[string]int64
-	beats   map[string]int // since ours writes
+	beats   map[string]int       // since ours writes
+	first   map[string]time.Time // when the first of them was seen
+	own     map[string]int64     // longest pause between two of them
+}
+
+func newGaps() *gaps {
+	return &gaps{last: map[string]int64{}, longest: map[string]int64{}, beats: map[string]int{}, first: map[string]time.Time{}, own: map[string]int64{}}
+}
+
+// seen are the symbols that had a stamp until now.
+func (g *gaps) seen() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Sorted(maps.Keys(g.last))
+}
+
+// check fails where a heartbeat stood still for too long: from the stop of the earlier publisher to the first of ours, or since.
+// begin is that stop; the zero time where this run did not stop it.
+func (g *gaps) check(begin time.Time, symbols []string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var failed error
+	for _, sym := range symbols {
+		first, beats := g.first[sym]
+		if !beats {
+			continue // closed meanwhile, or not covered: leftovers names it
+		}
+		if took := first.Sub(begin); !begin.IsZero() && took > maxGap {
+			failed = errors.Join(failed, fmt.Errorf("%s: the first heartbeat of ours came %.1f s after the earlier publisher was stopped, %s are the most", sym, took.Seconds(), maxGap))
+		}
+		if own := time.Duration(g.own[sym]) * time.Second; own > maxGap {
+			failed = errors.Join(failed, fmt.Errorf("%s: our heartbeat paused for %s, %s are the most", sym, own, maxGap))
+		}
+	}
+	return failed
 }
 
 func (g *gaps) look(all map[string]map[string]string) {
@@ -70,6 +106,11 @@ func (g *gaps) look(all map[string]map[string]string) {
 		if old, ok := g.last[sym]; ok && at > old {
 			g.longest[sym] = max(g.longest[sym], at-old)
 			if h["schema_version"] != "" {
+				if g.beats[sym] == 0 {
+					g.first[sym] = time.Now()
+				} else {
+					g.own[sym] = max(g.own[sym], at-old)
+				}
 				g.beats[sym]++
 			}
 		}
@@ -79,7 +120,7 @@ func (g *gaps) look(all map[string]map[string]string) {
 
 // watch looks until the returned function is called.
 func (r *run) watch(ctx context.Context, rdb redis.UniversalClient, prefix string) (*gaps, func()) {
-	g := &gaps{last: map[string]int64{}, longest: map[string]int64{}, beats: map[string]int{}}
+	g := newGaps()
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -121,18 +162,27 @@ func (r *run) switchOver(ctx context.Context) (facts []string, err error) {
 	}
 	g, stop := r.watch(ctx, rdb, c.Keys.Harvest)
 	defer stop()
-	if on, err := r.earlierRuns(ctx, UnitProposal); err != nil {
+	on, err := r.earlierRuns(ctx, UnitProposal)
+	if err != nil {
 		return nil, err
-	} else if on {
+	}
+	if on {
 		if err := r.awaitCycle(ctx, rdb, c); err != nil {
 			return nil, err
 		}
 	}
-	begin := time.Now()
+	begin, before := time.Now(), g.seen()
 	if err := r.exchange(ctx, UnitProposal); err != nil {
 		return nil, err
 	}
 	if err := r.awaitBeats(ctx, rdb, c, g); err != nil {
+		return nil, err
+	}
+	stopped := begin
+	if !on {
+		stopped = time.Time{} // a run that was broken off stopped it: to go back now would only lengthen the pause
+	}
+	if err := g.check(stopped, before); err != nil {
 		return nil, err
 	}
 	facts = append(facts, fmt.Sprintf("%s: every open position was taken over within %.1f s", UnitProposal, time.Since(begin).Seconds()))
@@ -145,12 +195,11 @@ func (r *run) switchOver(ctx context.Context) (facts []string, err error) {
 		}
 	}
 	stop()
-	more, err := r.sayGaps(g)
-	facts = append(facts, more...)
-	if err != nil {
+	facts = append(facts, g.facts()...)
+	if err := g.check(stopped, before); err != nil {
 		return facts, err
 	}
-	more, err = r.leftovers(ctx, rdb, c)
+	more, err := r.leftovers(ctx, rdb, c)
 	facts = append(facts, more...)
 	if err != nil {
 		return facts, err
@@ -239,6 +288,9 @@ func (r *run) exchange(ctx context.Context, unit string) error {
 		}
 	}
 	if _, err := service.Find(r.d.Root, unit); err == nil {
+		if err := r.rememberLinks(unit); err != nil {
+			return err
+		}
 		if err := m.Disable(ctx, unit); err != nil {
 			return err
 		}
@@ -255,6 +307,28 @@ func (r *run) exchange(ctx context.Context, unit string) error {
 	return m.Enable(ctx, unit)
 }
 
+// rememberLinks keeps what a service manager removes with the enabling of a unit: links of any target that starts it, and the
+// unit itself where that is a link to where it really is.
+func (r *run) rememberLinks(unit string) error {
+	links := []string{r.at(filepath.Join(service.AdminDir, unit))}
+	for _, dir := range []string{"*.wants", "*.requires", "*.upholds"} {
+		more, err := filepath.Glob(r.at(filepath.Join(service.AdminDir, dir, unit)))
+		if err != nil {
+			return err
+		}
+		links = append(links, more...)
+	}
+	for _, l := range links {
+		if info, err := os.Lstat(l); err != nil || info.Mode()&os.ModeSymlink == 0 {
+			continue // a unit that is a file stays
+		}
+		if err := r.remember(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // placeFiles puts our unit and env file where they count.
 func (r *run) placeFiles(unit string) error {
 	for _, x := range roles {
@@ -267,6 +341,12 @@ func (r *run) placeFiles(unit string) error {
 			// Its owner and mode change even where its text does not.
 			if err := r.remember(path); err != nil {
 				return err
+			}
+			// What a link leads to is somebody else's, and keeps its owner and mode.
+			if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+				if err := os.Remove(path); err != nil {
+					return err
+				}
 			}
 			if _, err := r.put(path, text, 0o640); err != nil {
 				return err
@@ -373,7 +453,7 @@ func (r *run) exchangeExporter(ctx context.Context) error {
 	})
 }
 
-func (r *run) sayGaps(g *gaps) ([]string, error) {
+func (g *gaps) facts() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var facts []string
@@ -391,7 +471,7 @@ func (r *run) sayGaps(g *gaps) ([]string, error) {
 		// The earlier publisher stamps full publishes alone: a pause that began before the switch-over is its own.
 		facts = append(facts, fmt.Sprintf("longer than %s: %s (the earlier publisher had not written them for a while)", maxGap, strings.Join(long, ", ")))
 	}
-	return facts, nil
+	return facts
 }
 
 // leftovers removes proposals of the earlier publisher whose positions are closed, and shows those whose are not.
@@ -408,12 +488,12 @@ func (r *run) leftovers(ctx context.Context, rdb redis.UniversalClient, c config
 		if all[sym]["schema_version"] != "" {
 			continue
 		}
-		open, err := positionThere(ctx, rdb, sym)
+		open, err := positionThere(ctx, rdb, c, sym)
 		if err != nil {
 			return facts, err
 		}
 		if open {
-			facts = append(facts, fmt.Sprintf("%s: the earlier publisher's proposal stays, and nobody writes it now: there is a record of its position, which ours does not cover (SYMBOLS) or refuses (its log says why)", sym))
+			facts = append(facts, fmt.Sprintf("%s: the earlier publisher's proposal stays, and nobody writes it now: there is, or may be, a record of its position, which ours does not cover (SYMBOLS) or refuses (its log says why)", sym))
 			continue
 		}
 		key := c.Keys.Harvest + sym
@@ -429,17 +509,31 @@ func (r *run) leftovers(ctx context.Context, rdb redis.UniversalClient, c config
 	return facts, nil
 }
 
-// positionThere tells whether one of the sources has a record of a position.
-func positionThere(ctx context.Context, rdb redis.UniversalClient, sym string) (bool, error) {
-	n, err := rdb.Exists(ctx, "quantum:state:positions:"+sym).Result()
+// positionThere tells whether one of the sources has a record of a position. Where that cannot be told, it may be there.
+func positionThere(ctx context.Context, rdb redis.UniversalClient, c config.Config, sym string) (bool, error) {
+	if c.Positions.Kind == config.PositionsFile || c.Positions.Kind == config.PositionsDemo {
+		return true, nil
+	}
+	key := "quantum:state:positions" // inputs have names of their own, whatever the prefix of what is written
+	n, err := rdb.Exists(ctx, key+":"+sym).Result()
 	if err != nil || n > 0 {
 		return n > 0, err
 	}
-	there, err := rdb.HExists(ctx, "quantum:state:positions", sym).Result()
+	there, err := rdb.HExists(ctx, key, sym).Result()
 	if err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE") {
 		err = nil
 	}
-	return there, err
+	if err != nil || there || c.Positions.Kind == config.PositionsRedisHash {
+		return there, err
+	}
+	entries, err := rdb.XRevRangeN(ctx, "quantum:stream:execution", "+", "-", executionsSeen).Result()
+	if err != nil {
+		if strings.HasPrefix(err.Error(), "WRONGTYPE") {
+			return false, nil
+		}
+		return false, err
+	}
+	return slices.ContainsFunc(entries, func(e redis.XMessage) bool { return e.Values["symbol"] == sym }), nil
 }
 
 // await tries until it works or time is up.

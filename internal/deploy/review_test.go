@@ -1,0 +1,305 @@
+//go:build unix
+
+package deploy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"quantumharvest/internal/config"
+	"quantumharvest/internal/realserver"
+	"quantumharvest/internal/store"
+)
+
+// links is a service manager that removes links as systemd does: those of targets, and a unit that is one itself.
+type links struct {
+	root     string
+	stuck    bool // it cannot stop anything
+	started  []string
+	disabled int
+}
+
+func (*links) Name() string                                 { return "links" }
+func (*links) Active(context.Context, string) (bool, error) { return true, nil }
+func (m *links) Enabled(context.Context, string) (bool, error) {
+	return true, nil
+}
+
+func (m *links) Start(_ context.Context, unit string) error {
+	m.started = append(m.started, unit)
+	return nil
+}
+
+func (m *links) Stop(context.Context, string) error {
+	if m.stuck {
+		return errors.New("timed out")
+	}
+	return nil
+}
+func (m *links) Enable(context.Context, string) error { return nil }
+
+func (m *links) Disable(_ context.Context, unit string) error {
+	m.disabled++
+	found, _ := filepath.Glob(filepath.Join(m.root, "etc/systemd/system/*/"+unit))
+	for _, f := range append(found, filepath.Join(m.root, "etc/systemd/system", unit)) {
+		if info, err := os.Lstat(f); err == nil && info.Mode()&os.ModeSymlink != 0 {
+			_ = os.Remove(f)
+			_ = os.Remove(filepath.Dir(f)) // where it has become empty
+		}
+	}
+	return nil
+}
+func (*links) Signal(context.Context, string) error { return nil }
+func (*links) Reread(context.Context) error         { return nil }
+func (*links) ByHand(string, string) string         { return "" }
+
+func newRun(t *testing.T, m *links) *run {
+	t.Helper()
+	m.root = t.TempDir()
+	dir := filepath.Join(m.root, "var/lib/state")
+	if err := os.MkdirAll(filepath.Join(dir, "backups"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := config.Config{}
+	c.Deploy.Root, c.Deploy.StateDir = m.root, dir
+	return &run{
+		o: Options{Config: c, Manager: m, Out: io.Discard, Desk: Desk{
+			Unit: func(string) ([]byte, error) { return []byte("[Service]\nExecStart=/usr/bin/harvest publish\n"), nil },
+			Keys: func(c config.Config) store.Keys {
+				return store.NewKeys(store.KeysOptions{Prefix: c.Keys.Prefix, Harvest: c.Keys.Harvest})
+			},
+		}},
+		d: c.Deploy, dir: dir, state: &State{Version: stateVersion, Status: Running}, client: http.DefaultClient,
+	}
+}
+
+func place(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A unit that is a link to where it really is, and links of other targets, go when it is disabled: a rollback brings them back.
+func TestLinksOfUnitsComeBack(t *testing.T) {
+	m := &links{}
+	r := newRun(t, m)
+	real := filepath.Join(m.root, "opt/quantum/p.service")
+	place(t, real, "[Service]\nExecStart=/usr/bin/python3 x\n", 0o644)
+	units := filepath.Join(m.root, "etc/systemd/system")
+	kept := []string{filepath.Join(units, UnitProposal), filepath.Join(units, "trading.target.wants", UnitProposal)}
+	for _, l := range kept {
+		if err := os.MkdirAll(filepath.Dir(l), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(real, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.record(Change{Kind: KindService, What: UnitProposal, Active: true, Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.exchange(t.Context(), UnitProposal); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(kept[0]); !strings.Contains(string(text), "harvest publish") || m.disabled == 0 {
+		t.Fatalf("ours is not in its place: %s", text)
+	}
+	if err := r.rollback(t.Context(), "a test"); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range kept {
+		if target, err := os.Readlink(l); err != nil || target != real {
+			t.Errorf("%s leads to %q (%v)", l, target, err)
+		}
+	}
+}
+
+// One of ours that cannot be stopped keeps the earlier one from being started, and is tried again.
+func TestRollbackNeverStartsASecondWriter(t *testing.T) {
+	m := &links{stuck: true}
+	r := newRun(t, m)
+	place(t, filepath.Join(m.root, "etc/systemd/system", UnitProposal), "[Service]\nExecStart=/usr/bin/harvest publish\n", 0o644)
+	if err := r.record(Change{Kind: KindService, What: UnitProposal, Active: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.rollback(t.Context(), "a test"); err == nil || len(m.started) > 0 || r.state.Changes[0].Undone {
+		t.Errorf("%v; started: %v; counts as taken back: %t", err, m.started, r.state.Changes[0].Undone)
+	}
+	m.stuck = false
+	if err := r.rollback(t.Context(), "a test"); err != nil || len(m.started) != 1 {
+		t.Errorf("%v; started: %v", err, m.started)
+	}
+}
+
+// Where progress cannot be written down, the earlier services come back all the same.
+func TestRollbackOnAFullDisk(t *testing.T) {
+	m := &links{}
+	r := newRun(t, m)
+	if err := r.record(Change{Kind: KindService, What: UnitProposal, Active: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(r.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.rollback(t.Context(), "a test"); err == nil || len(m.started) != 1 {
+		t.Errorf("%v; started: %v", err, m.started)
+	}
+}
+
+// Mode and owner come back where the text stayed the same, too.
+func TestRestoreOwnerAndMode(t *testing.T) {
+	r := newRun(t, &links{})
+	path := filepath.Join(r.d.Root, "etc/quantum/a.env")
+	place(t, path, "A=1\n", 0o600)
+	if err := os.Chmod(path, 0o600|os.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.remember(path); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 0, 12345); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.restore(r.state.Changes[0]); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, was := ownerOf(before)
+	if _, is := ownerOf(after); is != was || after.Mode() != before.Mode() {
+		t.Errorf("group %d and mode %s, not %d and %s", is, after.Mode(), was, before.Mode())
+	}
+}
+
+// A rule file that has an alert of the operator's beside one of ours is not set aside, whatever that alert is called.
+func TestRulesOfTheOperatorStay(t *testing.T) {
+	r := newRun(t, &links{})
+	r.d.PrometheusConfig = filepath.Join(r.d.Root, "prometheus.yml")
+	place(t, r.d.PrometheusConfig, "rule_files: [a.yml, b.yml]\n", 0o644)
+	rule := func(name string) string { return "      - alert: " + name + "\n        expr: up\n" }
+	head := "groups:\n  - name: a\n    rules:\n"
+	place(t, filepath.Join(r.d.Root, "a.yml"), head+rule("QuantumHarvestMetricsStale")+rule("HarvestOfMyOwn"), 0o644)
+	place(t, filepath.Join(r.d.Root, "b.yml"), head+rule("QuantumHarvestMetricsStale"), 0o644)
+	aside, notes, err := r.earlierRules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{filepath.Join(r.d.Root, "b.yml")}, aside); diff != "" || len(notes) != 1 {
+		t.Errorf("set aside (-want +got), notes %q:\n%s", notes, diff)
+	}
+}
+
+func TestLongPauseFails(t *testing.T) {
+	begin := time.Now()
+	g := newGaps()
+	for _, sym := range []string{"A", "B", "C"} {
+		g.first[sym], g.beats[sym] = begin.Add(3*time.Second), 3
+	}
+	if err := g.check(begin, []string{"A", "B", "C", "CLOSED"}); err != nil {
+		t.Error(err)
+	}
+	g.first["A"], g.own["B"] = begin.Add(13*time.Second), 14
+	err := g.check(begin, []string{"A", "B", "C"})
+	if err == nil || !strings.Contains(err.Error(), "A: the first heartbeat of ours came 13.0 s") || !strings.Contains(err.Error(), "B: our heartbeat paused for 14s") {
+		t.Errorf("a pause beyond 12 s: %v", err)
+	}
+	if err := g.check(time.Time{}, []string{"A", "C"}); err != nil {
+		t.Errorf("a run that goes on does not know since when: %v", err)
+	}
+	// The first of ours counts from where the earlier publisher's ended, the others among themselves.
+	g = newGaps()
+	g.look(map[string]map[string]string{"A": {"last_update_epoch": "100"}})
+	g.look(map[string]map[string]string{"A": {"last_update_epoch": "150", "schema_version": "1"}})
+	g.look(map[string]map[string]string{"A": {"last_update_epoch": "152", "schema_version": "1"}})
+	if g.own["A"] != 2 || g.longest["A"] != 50 || g.first["A"].IsZero() {
+		t.Errorf("%+v", g)
+	}
+}
+
+// Keys and fields that are nobody's of ours stay in a rollback, whenever they came.
+func TestRollbackLeavesWhatIsNotOurs(t *testing.T) {
+	server := realserver.Redis(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	r := newRun(t, &links{})
+	c := config.Config{Keys: config.Keys{Prefix: "quantum:", Harvest: "quantum:harvest:proposal:", MarketState: "quantum:marketstate:", RiskProposal: "quantum:risk:proposal:"}}
+	r.o.Desk.Connect = func(config.Redis) redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: server.Addr()}) }
+	ctx := t.Context()
+	rdb.HSet(ctx, "quantum:harvest:proposal:BTCUSDT", "harvest_action", "NONE", "operator_note", "hands off")
+	s, err := r.takeSnapshot(ctx, rdb, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.saveSnapshot(s); err != nil {
+		t.Fatal(err)
+	}
+	rdb.HSet(ctx, "quantum:harvest:proposal:BTCUSDT", "schema_version", "1", "revision", "7")
+	rdb.HSet(ctx, "quantum:harvest:proposal:ETHUSDT", "schema_version", "1")
+	rdb.SAdd(ctx, "quantum:harvest:expected", "BTCUSDT")
+	rdb.HSet(ctx, "quantum:harvest:lease", "a", "b")
+	rdb.HSet(ctx, "quantum:harvest:closed", "a", "b")
+	rdb.Set(ctx, "quantum:harvest:apply:last", "of another program", 0)
+	rdb.Set(ctx, "quantum:harvest:proposal:notes", "of another program", 0)
+	// The earlier env file is back already, with keys that ours refuses: what was kept says where Redis is.
+	place(t, filepath.Join(r.d.Root, "etc/quantum/harvest-proposal.env"), "PYTHONPATH=/opt\nNOBODY_KNOWS=1\n", 0o644)
+	place(t, r.settingsCopy(), "REDIS_HOST=127.0.0.1\n", 0o600)
+	if err := r.cleanRedis(ctx, Change{}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"harvest_action": "NONE", "operator_note": "hands off"}, rdb.HGetAll(ctx, "quantum:harvest:proposal:BTCUSDT").Val()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	keys, err := scan(ctx, rdb, "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"quantum:harvest:apply:last", "quantum:harvest:proposal:BTCUSDT", "quantum:harvest:proposal:notes"}, keys); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What an open position is, goes by the settings.
+func TestPositionThere(t *testing.T) {
+	server := realserver.Redis(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	ctx := t.Context()
+	rdb.HSet(ctx, "quantum:state:positions:BTCUSDT", "side", "LONG")
+	rdb.HSet(ctx, "quantum:state:positions", "ETHUSDT", "{}")
+	rdb.XAdd(ctx, &redis.XAddArgs{Stream: "quantum:stream:execution", Values: []string{"symbol", "SOLUSDT"}})
+	c := config.Config{Keys: config.Keys{Prefix: "desk:"}, Positions: config.Positions{Kind: config.PositionsAuto}}
+	for sym, want := range map[string]bool{"BTCUSDT": true, "ETHUSDT": true, "SOLUSDT": true, "DOGEUSDT": false} {
+		if got, err := positionThere(ctx, rdb, c, sym); err != nil || got != want {
+			t.Errorf("%s: %t, %v", sym, got, err)
+		}
+	}
+	c.Positions.Kind = config.PositionsFile
+	if got, err := positionThere(ctx, rdb, c, "DOGEUSDT"); err != nil || !got {
+		t.Errorf("it cannot be told of a file, and counts as %t, %v", got, err)
+	}
+}
