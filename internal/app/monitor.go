@@ -56,7 +56,13 @@ func Monitor(ctx context.Context, env Env) error {
 	defer group.Wait()
 	defer stop()
 	group.Go(func() { serveDebug(ctx, debug, env.Log) })
-	reload := newReloading(env, mon.Registry(), func(context.Context, config.Config) error { return nil })
+	reload := newReloading(env, mon.Registry(), func(ctx context.Context, c config.Config) error {
+		apply, err := prepareMonitor(ctx, mon, c, c.Monitor.ExporterTargets, c.Monitor.PublisherTargets)
+		if err != nil {
+			return err
+		}
+		return apply()
+	})
 	group.Go(func() { reload.run(ctx, told) })
 	group.Go(func() { told.Run(ctx, supervise.Part{Progress: mon.Progress, Status: mon.Status}) })
 	return mon.Run(ctx)
@@ -69,15 +75,13 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 	if err := checkScraping(c); err != nil {
 		return nil, err
 	}
+	s, err := monitorSettings(c, exporters, publishers)
+	if err != nil {
+		return nil, err
+	}
 	var notifications *alert.Config
 	if m.AlertmanagerURL == nil {
-		var err error
-		if m.AlertmanagerConfig != "" {
-			notifications, err = alert.ParseFile(m.AlertmanagerConfig)
-		} else {
-			notifications, err = alert.Parse(routing.Render(receivers(c), routing.Current))
-		}
-		if err != nil {
+		if notifications, err = s.Notifications(); err != nil {
 			return nil, err
 		}
 	}
@@ -85,24 +89,45 @@ func openMonitor(env Env, exporters, publishers []string, nextFree bool) (*monit
 	if c.DataDir != "" {
 		dir = filepath.Join(c.DataDir, monitorDir)
 	}
-	var files []prom.RuleFile // a Prometheus elsewhere has its own
-	if m.PrometheusURL == nil {
-		var err error
-		if files, err = ruleFiles(c); err != nil {
-			return nil, err
-		}
-	}
 	return monitor.New(monitor.Options{
 		Dir: dir, ListenHost: m.ListenHost, Port: m.Port, AlertmanagerPort: m.AlertmanagerPort, NextFree: nextFree,
 		WebConfigFile: c.WebConfigFile, AllowedHosts: m.AllowedHosts, TokenFile: m.TokenFile,
 		Prometheus: m.PrometheusURL == nil, AlertmanagerURL: m.AlertmanagerURL, AlertmanagerHTTPFile: m.AlertmanagerHTTPFile,
 		ExternalURL: m.ExternalURL, AlertmanagerExternalURL: m.AlertmanagerExternalURL,
-		Jobs:           []prom.Job{{Name: rules.JobExporter, Targets: exporters}, {Name: rules.JobPublisher, Targets: publishers}},
+		Jobs:           s.Jobs,
 		ScrapeHTTPFile: m.ScrapeHTTPFile, ScrapeInterval: m.ScrapeInterval, TimeScale: c.TimeScale, ResendDelay: c.ResendDelay,
-		Rules: files, Steady: []string{rules.Watchdog},
+		Rules: s.Rules, Steady: []string{rules.Watchdog},
 		RetentionTime: m.Retention, RetentionBytes: int64(m.RetentionMB) << 20, Notifications: notifications,
 		Version: env.Build.Version, Revision: env.Build.Commit, GoVersion: env.Build.GoVersion, Log: env.Log,
 	})
+}
+
+// monitorSettings are what of the settings may change while a monitor runs.
+func monitorSettings(c config.Config, exporters, publishers []string) (monitor.Settings, error) {
+	s := monitor.Settings{
+		Jobs: []prom.Job{{Name: rules.JobExporter, Targets: exporters}, {Name: rules.JobPublisher, Targets: publishers}},
+		Notifications: func() (*alert.Config, error) {
+			if c.Monitor.AlertmanagerConfig != "" {
+				return alert.ParseFile(c.Monitor.AlertmanagerConfig)
+			}
+			return alert.Parse(routing.Render(receivers(c), routing.Current))
+		},
+	}
+	if c.Monitor.PrometheusURL != nil {
+		return s, nil // it has rules of its own
+	}
+	var err error
+	s.Rules, err = ruleFiles(c)
+	return s, err
+}
+
+// prepareMonitor checks what the settings say for a monitor that runs, and gives what puts it in force.
+func prepareMonitor(ctx context.Context, mon *monitor.Monitor, c config.Config, exporters, publishers []string) (apply func() error, err error) {
+	s, err := monitorSettings(c, exporters, publishers)
+	if err != nil {
+		return nil, err
+	}
+	return mon.Prepare(ctx, s)
 }
 
 // ruleFiles are the rules of the desk, with the thresholds of the settings, and those that the settings name.

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"quantumharvest/internal/feed"
 	"quantumharvest/internal/footprint"
 	"quantumharvest/internal/listen"
+	"quantumharvest/internal/monitor"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/store"
 	"quantumharvest/internal/supervise"
@@ -49,6 +51,7 @@ type publisherRole struct {
 	port  *listen.Server
 	count *positionCount
 	look  *looking
+	mon   *monitor.Monitor // beside it in up; nil: none
 	log   *slog.Logger
 	reg   *prometheus.Registry // of its page
 	ended atomic.Bool
@@ -207,16 +210,24 @@ func (r *publisherRole) run(told context.Context, env Env, exp *exporterPort, li
 		defer portsDone()
 		return r.pub.run(gctx)
 	})
+	running := tuning(env.Config)
 	reload := newReloading(env, r.reg, func(ctx context.Context, c config.Config) error {
+		watch := func() error { return nil }
+		if r.mon != nil {
+			var err error
+			if watch, err = prepareMonitor(ctx, r.mon, c, []string{exp.URL()}, []string{r.port.URL()}); err != nil {
+				return err
+			}
+		}
 		if err := r.pub.retune(ctx, tuning(c)); err != nil {
 			return err
 		}
+		if err := watch(); err != nil {
+			return errors.Join(err, r.pub.retune(ctx, running))
+		}
+		running = tuning(c)
 		if exp != nil {
 			exp.exp.SetSymbols(c.Symbols)
-			if was, is := thresholds(env.Config), thresholds(c); c.Monitor.On && c.Monitor.PrometheusURL == nil && was != is {
-				env.Log.Warn("the alerts of this process keep the thresholds of its start: restart it to have them follow the settings",
-					"settings", "PUBLISH_INTERVAL_SEC, MAX_PUBLISH_AGE_SEC, MARKET_STALE_SEC, POSITION_STALE_SEC")
-			}
 		}
 		return nil
 	})

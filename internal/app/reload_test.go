@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"quantumharvest/internal/app"
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/livetest"
+	"quantumharvest/internal/monitor/monitortest"
 	"quantumharvest/internal/position"
 	"quantumharvest/internal/realserver"
 )
@@ -298,16 +300,64 @@ func TestTheDebugPageFollowsAReload(t *testing.T) {
 	shown("BTCUSDT,ETHUSDT")
 }
 
-// The rules of the monitor inside up are made at its start: that they do not follow is said.
-func TestUpSaysThatAlertsKeepTheirThresholds(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "harvest.env")
-	write(t, file, "SYMBOLS=BTCUSDT\n")
-	p := start(t, config.Up, app.Up, "--env-file="+file, "--feed=synthetic", "--monitor")
-	write(t, file, "SYMBOLS=BTCUSDT,ETHUSDT\n")
-	says(t, p, "settings reloaded", 1)
-	if strings.Contains(p.log.String(), "thresholds of its start") {
-		t.Error("another list of symbols is said to move thresholds")
+// A monitor takes thresholds, targets and receivers over from its env file; a bad file keeps all that it has.
+func TestReloadOfTheMonitor(t *testing.T) {
+	hook := monitortest.NewReceiver(t, "")
+	file := filepath.Join(t.TempDir(), "monitor.env")
+	const base = "MONITOR_SCRAPE_INTERVAL_SEC=1\nMONITOR_EXPORTER_TARGETS=127.0.0.1:1\nMONITOR_PUBLISHER_TARGETS=127.0.0.1:1\n"
+	write(t, file, base)
+	p := start(t, config.Monitor, app.Monitor, "--env-file="+file)
+	says(t, p, "monitor started", 1)
+	at := regexp.MustCompile(`prometheus=(http://\S+)`).FindStringSubmatch(p.log.String())[1]
+	am := regexp.MustCompile(`alertmanager=(http://\S+)`).FindStringSubmatch(p.log.String())[1]
+	holds := func(page, text string) {
+		t.Helper()
+		livetest.Eventually(t, patient, func() error {
+			if _, body := get(t, page); !strings.Contains(body, text) {
+				return fmt.Errorf("%s does not show %q", page, text)
+			}
+			return nil
+		})
 	}
-	write(t, file, "SYMBOLS=BTCUSDT,ETHUSDT\nMAX_PUBLISH_AGE_SEC=3600\n")
-	says(t, p, "thresholds of its start", 1)
+	replace(t, file, strings.Replace(base, "PUBLISHER_TARGETS=127.0.0.1:1", "PUBLISHER_TARGETS=127.0.0.1:2", 1)+
+		"ALERT_CLOCK_SKEW_SEC=47\nNOTIFY_WATCHDOG_URL="+hook.URL()+"/sesame\n")
+	says(t, p, "wait_for_restart=0", 1)
+	holds(at+"/api/v1/rules", `\u003e 47`)
+	holds(at+"/api/v1/targets", "http://127.0.0.1:2/metrics")
+	holds(am+"/api/v2/receivers", "dead-man")
+	hook.Told(patient, "the dead-man switch", func(monitortest.Message) bool { return true })
+	shows(t, at, goodNow)
+
+	bad := filepath.Join(t.TempDir(), "bad.yml")
+	write(t, bad, "groups: [{name: x, rules: [{alert: A, expr: 'sum('}]}]\n")
+	replace(t, file, base+"ALERT_CLOCK_SKEW_SEC=59\nMONITOR_RULE_FILES="+bad+"\n")
+	says(t, p, "the old ones stay", 1)
+	says(t, p, bad, 1)
+	for _, metric := range []string{"quantum_harvest", "prometheus"} {
+		shows(t, at, metric+"_config_last_reload_successful 0")
+	}
+	holds(at+"/api/v1/rules", `\u003e 47`)
+	holds(at+"/api/v1/targets", "http://127.0.0.1:2/metrics")
+	holds(am+"/api/v2/receivers", "dead-man")
+	if strings.Contains(p.log.String(), "sesame") {
+		t.Error("the log shows a secret")
+	}
+	hup(t)
+	says(t, p, "the old ones stay", 2)
+}
+
+// One file of harvest up is for publisher and monitor alike.
+func TestReloadOfUp(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "up.env")
+	const base = "MONITOR_SCRAPE_INTERVAL_SEC=1\nMARKET_STALE_SEC=90\n"
+	write(t, file, base)
+	p := start(t, config.Up, app.Up, "--feed=synthetic", "--monitor", "--env-file="+file)
+	at, _ := monitorURLs(t, p)
+	replace(t, file, base+"ALERT_CLOCK_SKEW_SEC=47\nCHANGE_EPS_PCT=0.5\n")
+	says(t, p, "changed=2 wait_for_restart=0", 1)
+	if _, body := get(t, at+"/api/v1/rules"); !strings.Contains(body, `\u003e 47`) {
+		t.Error("the new threshold is not in force")
+	}
+	replace(t, file, base+"MONITOR_RULE_FILES=/nonexistent/rules.yml\nCHANGE_EPS_PCT=0.7\n")
+	says(t, p, "the old settings stay in force", 1)
 }

@@ -71,6 +71,7 @@ func Up(ctx context.Context, env Env) error {
 	if err != nil {
 		return errors.Join(err, exp.Close())
 	}
+	role.mon = mon
 	banner(env, emb, role, exp, mon)
 	if live != nil {
 		live.monitor = mon

@@ -79,6 +79,8 @@ type Monitor struct {
 	alertAPI            http.Handler
 	registry            *prometheus.Registry
 	running             atomic.Bool
+	ended               context.Context // when the run is over
+	end                 context.CancelFunc
 	closeOnce           sync.Once
 	closeErr            error
 }
@@ -92,6 +94,7 @@ func New(o Options) (_ *Monitor, err error) {
 		return nil, errNothingEmbedded
 	}
 	m := &Monitor{opts: o, log: o.Log, registry: prometheus.NewRegistry()}
+	m.ended, m.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
@@ -203,9 +206,8 @@ func (m *Monitor) openPrometheus(libraries *slog.Logger) (err error) {
 		}
 		told = prom.Alertmanager{URL: u, Handler: m.alertAPI}
 	}
-	jobs := append(o.Jobs[:len(o.Jobs):len(o.Jobs)], prom.Job{Name: SelfJob, Targets: []string{m.promPort.URL()}})
 	m.prometheus, err = prom.New(prom.Options{
-		Folder: m.folder, Jobs: jobs, ScrapeHTTPFile: o.ScrapeHTTPFile, ScrapeInterval: o.ScrapeInterval, ResendDelay: o.ResendDelay,
+		Folder: m.folder, Jobs: m.jobs(o.Jobs), ScrapeHTTPFile: o.ScrapeHTTPFile, ScrapeInterval: o.ScrapeInterval, ResendDelay: o.ResendDelay,
 		TimeScale: o.TimeScale, Rules: o.Rules, Notify: told, RetentionTime: o.RetentionTime, RetentionBytes: o.RetentionBytes, ExternalURL: reached,
 		Self: m.gatherer(), Revision: o.Revision, Log: o.Log, Libraries: libraries,
 	})
@@ -254,6 +256,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.running.Store(true)
 	<-ctx.Done()
 	m.running.Store(false)
+	m.end()
 	var errs []error
 	for _, l := range slices.Backward(layers) {
 		l.stop()
@@ -293,6 +296,7 @@ func (m *Monitor) ports() []*listen.Server {
 // Close releases a monitor that is not run, or whose run ended. It may be called more than once.
 func (m *Monitor) Close() error {
 	m.closeOnce.Do(func() {
+		m.end()
 		var errs []error
 		for _, srv := range m.ports() {
 			_ = srv.Close() // a port that was served is closed already

@@ -8,11 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	alertlib "github.com/prometheus/alertmanager/alert"
@@ -20,13 +19,11 @@ import (
 	"github.com/prometheus/alertmanager/dispatch"
 	"github.com/prometheus/alertmanager/eventrecorder"
 	"github.com/prometheus/alertmanager/featurecontrol"
-	"github.com/prometheus/alertmanager/inhibit"
 	"github.com/prometheus/alertmanager/marker"
 	"github.com/prometheus/alertmanager/nflog"
 	"github.com/prometheus/alertmanager/notify"
 	"github.com/prometheus/alertmanager/provider/mem"
 	"github.com/prometheus/alertmanager/silence"
-	"github.com/prometheus/alertmanager/timeinterval"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/common/model"
@@ -70,15 +67,18 @@ type Server struct {
 	opts      Options
 	gatherers prometheus.Gatherers
 
-	alerts     *mem.Alerts
-	silences   *silence.Silences
-	notified   *nflog.Log
-	inhibitor  *inhibit.Inhibitor
-	dispatcher *dispatch.Dispatcher
-	api        *api.API
-	receivers  []Receiver
-	saved      *snapshot
-	closeOnce  sync.Once
+	alerts    *mem.Alerts
+	silences  *silence.Silences
+	notified  *nflog.Log
+	api       *api.API
+	saved     *snapshot
+	closeOnce sync.Once
+
+	parts   parts
+	loaded  configState
+	duty    atomic.Pointer[duty] // what follows from the configuration in force
+	swap    sync.Mutex           // held while that is replaced, or the run starts or stops
+	running bool
 }
 
 // New wires the parts and takes up what the run before left. A file that cannot be read is set aside.
@@ -129,41 +129,21 @@ func New(o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("monitor: Alertmanager API: %w", err)
 	}
-	tmpl, err := o.Config.templates()
-	if err != nil {
-		return nil, err
-	}
-	tmpl.ExternalURL = o.ExternalURL
-	routes := dispatch.NewRoute(o.Config.c.Route, nil)
-	receivers, err := o.Config.receivers(routes, tmpl, o.Log, log)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range slices.Sorted(maps.Keys(receivers)) {
-		r := Receiver{Name: name}
-		for _, i := range receivers[name] {
-			r.Kinds = append(r.Kinds, i.Name())
-		}
-		s.receivers = append(s.receivers, r)
-	}
-	s.inhibitor = inhibit.NewInhibitor(s.alerts, o.Config.c.InhibitRules, log, events)
 	// The dead man's notifications are counted apart from those of alerts, whatever they are sent by.
 	byReceiver, err := featurecontrol.NewFlags(log, featurecontrol.FeatureReceiverNameInMetrics)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: metrics of the Alertmanager: %w", err)
 	}
-	pipeline := notify.NewPipelineBuilder(reg, byReceiver, events).New(
-		receivers, func() time.Duration { return 0 }, s.inhibitor, silencer,
-		timeinterval.NewIntervener(o.Config.timeIntervals()), groups, s.notified, nil,
-	)
-	s.dispatcher = dispatch.NewDispatcher(
-		s.alerts, routes, pipeline, groups, func(d time.Duration) time.Duration { return max(d, notify.MinTimeout) },
-		maintainEvery, limits{}, log, events, dispatch.NewDispatcherMetrics(false, reg, featurecontrol.NoopFlags{}), tmpl,
-	)
-	s.api.Update(o.Config.c, func(ctx context.Context, labels model.LabelSet) {
-		s.inhibitor.Mutes(ctx, labels)
-		silencer.Mutes(ctx, labels)
-	})
+	s.parts = parts{
+		log: log, silencer: silencer, groups: groups, pipelines: notify.NewPipelineBuilder(reg, byReceiver, events),
+		metrics: dispatch.NewDispatcherMetrics(false, reg, featurecontrol.NoopFlags{}),
+	}
+	first, err := s.read(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	s.loaded = newConfigState(reg)
+	s.take(s.newDuty(first))
 	return s, nil
 }
 
@@ -200,7 +180,7 @@ func reopen[T any](s *Server, name string, open func(file string, reg prometheus
 }
 
 func (s *Server) groups(ctx context.Context, routes func(*dispatch.Route) bool, alerts func(*alertlib.Alert, time.Time) bool) (dispatch.AlertGroups, map[model.Fingerprint][]string, error) {
-	return s.dispatcher.Groups(ctx, routes, alerts)
+	return s.duty.Load().dispatcher.Groups(ctx, routes, alerts)
 }
 
 // Handler answers /api/v2.
@@ -215,11 +195,12 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := make(chan struct{})
 	wg.Go(func() { s.notified.Maintenance(saveEvery, s.file(notifiedName), stop, nil) })
 	wg.Go(func() { s.silences.Maintenance(saveEvery, s.file(silencesName), stop, nil) })
+	s.swap.Lock()
 	// What inhibits is known before anything is notified.
-	wg.Go(s.inhibitor.Run)
-	s.inhibitor.WaitForLoading()
-	wg.Go(func() { s.dispatcher.Run(time.Now()) })
-	s.dispatcher.WaitForLoading()
+	s.duty.Load().startInhibiting()
+	s.duty.Load().startNotifying()
+	s.running = true
+	s.swap.Unlock()
 	save := time.NewTicker(saveEvery)
 	defer save.Stop()
 	for running := true; running; {
@@ -230,8 +211,10 @@ func (s *Server) Run(ctx context.Context) error {
 			s.saved.save(s.alerts, time.Now())
 		}
 	}
-	s.dispatcher.Stop()
-	s.inhibitor.Stop()
+	s.swap.Lock()
+	s.running = false
+	s.duty.Load().stop()
+	s.swap.Unlock()
 	close(stop)
 	wg.Wait()
 	s.saved.save(s.alerts, time.Now())

@@ -109,6 +109,13 @@ func loose(text []byte, dir string) []error {
 			problems = append(problems, fmt.Errorf("%s: %w", key, err))
 		} else if info.IsDir() {
 			problems = append(problems, fmt.Errorf("%s: %s is a folder; name a file", key, path))
+		} else if info.Mode().IsRegular() { // opening anything else may wait for who writes it
+			f, err := os.Open(inDir(dir, path))
+			if err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", key, err))
+				return
+			}
+			_ = f.Close() // nothing was written
 		}
 	})
 	var known []string

@@ -18,7 +18,7 @@ type Receiver struct {
 }
 
 // Receivers lists the receivers that a route leads to, by name.
-func (s *Server) Receivers() []Receiver { return s.receivers }
+func (s *Server) Receivers() []Receiver { return s.duty.Load().told }
 
 // Silence is one that is in force.
 type Silence struct {

@@ -32,7 +32,7 @@ func (s *Server) newAPI(registry features.Collector, text parser.Parser) *v1.API
 		func(context.Context) v1.ScrapePoolsRetriever { return s.scrape },
 		func(context.Context) v1.TargetRetriever { return s.scrape },
 		func(context.Context) v1.AlertmanagerRetriever { return s.notify },
-		func() config.Config { return *s.config },
+		func() config.Config { return *s.config.Load() },
 		map[string]string{}, // there are no flags of Prometheus
 		v1.GlobalURLOptions{ListenAddress: s.opts.ExternalURL.Host, Host: s.opts.ExternalURL.Host, Scheme: s.opts.ExternalURL.Scheme},
 		func(f http.HandlerFunc) http.HandlerFunc { return f }, // the data is open before anything is served

@@ -189,7 +189,7 @@ func staticConfig(g *targetgroup.Group) static {
 	return s
 }
 
-// scrapeTargets are all targets by job. They never change, so they are handed over once, without a discovery.
+// scrapeTargets are all targets by job. They change with the configuration alone, so they are handed over without a discovery.
 func scrapeTargets(jobs []Job) map[string][]*targetgroup.Group {
 	all := map[string][]*targetgroup.Group{}
 	for _, j := range jobs {

@@ -68,10 +68,10 @@ const slack = 15 * time.Second
 // Progress tells whether scraping and evaluating go on. If not it says what hangs. A target that does not answer is scraped
 // all the same.
 func (s *Server) Progress() error {
-	now := time.Now()
+	now, began := time.Now(), *s.began.Load()
 	since := func(last time.Time, every time.Duration) (late time.Duration, ok bool) {
-		if last.Before(s.began) {
-			last = s.began
+		if last.Before(began) {
+			last = began
 		}
 		late = now.Sub(last)
 		return late, late <= 3*every+slack

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +22,6 @@ import (
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/notifier"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -102,7 +102,8 @@ type Alertmanager struct {
 type Server struct {
 	opts     Options
 	log      *slog.Logger
-	config   *config.Config
+	config   atomic.Pointer[config.Config]
+	load     *loader
 	scrape   *scrape.Manager
 	rules    *rules.Manager
 	notify   *notifier.Manager
@@ -111,7 +112,13 @@ type Server struct {
 	post     *postman
 	api      *v1.API
 	registry *prometheus.Registry
-	began    time.Time
+	began    atomic.Pointer[time.Time] // of what is scraped and evaluated now
+	loaded   configState
+
+	reloading sync.Mutex // held while what is scraped and evaluated changes, or the run stops
+	targets   chan map[string][]*targetgroup.Group
+	started   chan struct{} // closed once a configuration can be replaced
+	stopped   bool
 
 	queries    context.Context // of rules under evaluation
 	cancel     context.CancelFunc
@@ -123,15 +130,19 @@ type Server struct {
 // living process holds is an error.
 func New(o Options) (_ *Server, err error) {
 	o.TimeScale = max(o.TimeScale, 1)
-	s := &Server{opts: o, log: o.Log, registry: prometheus.NewRegistry(), began: time.Now()}
+	s := &Server{
+		opts: o, log: o.Log, registry: prometheus.NewRegistry(), started: make(chan struct{}),
+		targets: make(chan map[string][]*targetgroup.Group, 1),
+	}
+	s.begin()
 	text := parser.NewParser(parser.Options{})
-	load := newLoader(o.Rules, text, o.Libraries)
-	if err := load.check(); err != nil {
+	s.load = newLoader(text, o.Libraries)
+	first, err := s.read(o.Jobs, o.Rules)
+	if err != nil {
 		return nil, err
 	}
-	if s.config, err = configuration(o, load.names()); err != nil {
-		return nil, err
-	}
+	s.config.Store(first.config)
+	s.load.files.Store(&first.rules)
 	if s.store, err = openStore(o); err != nil {
 		return nil, err
 	}
@@ -143,7 +154,7 @@ func New(o Options) (_ *Server, err error) {
 	if failed := s.store.endSeries(time.Now(), s.lookback()); failed != nil {
 		s.log.Warn("targets that are gone may be shown with their last values for a while", "for", s.lookback(), "err", failed)
 	}
-	s.registerConfig()
+	s.loaded = newConfigState(s.registry)
 	s.queries, s.cancel = context.WithCancel(context.Background())
 	registry := features.NewRegistry()
 	s.engine = promql.NewEngine(promql.EngineOpts{
@@ -153,7 +164,7 @@ func New(o Options) (_ *Server, err error) {
 		EnableAtModifier:         true, EnableNegativeOffset: true, FeatureRegistry: registry, Parser: text,
 	})
 	s.scrape, err = scrape.NewManager(&scrape.Options{
-		DiscoveryReloadOnStartup: true, FeatureRegistry: registry,
+		DiscoveryReloadOnStartup: true, DiscoveryReloadInterval: model.Duration(takeTargetsEvery), FeatureRegistry: registry,
 	}, o.Libraries, nil, nil, s.store.db, s.registry)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: scraping: %w", err)
@@ -162,7 +173,7 @@ func New(o Options) (_ *Server, err error) {
 	s.notify = notifier.NewManager(&notifier.Options{
 		QueueCapacity: 1000, DrainOnShutdown: true, Registerer: s.registry, Do: s.post.send, MaxBatchSize: 256,
 	}, model.UTF8Validation, o.Libraries)
-	if err := s.notify.ApplyConfig(s.config); err != nil {
+	if err := s.notify.ApplyConfig(first.config); err != nil {
 		return nil, fmt.Errorf("monitor: telling the Alertmanager: %w", err)
 	}
 	s.rules = rules.NewManager(&rules.ManagerOptions{
@@ -171,24 +182,10 @@ func New(o Options) (_ *Server, err error) {
 		Context: s.queries, ExternalURL: o.ExternalURL, Registerer: s.registry, Logger: o.Libraries,
 		// Alerts with a `for` as short as one evaluation go on where they were before a restart.
 		OutageTolerance: outageTolerance, ForGracePeriod: s.interval(), ResendDelay: o.ResendDelay / time.Duration(o.TimeScale),
-		GroupLoader: load, FeatureRegistry: registry, Parser: text,
+		GroupLoader: s.load, FeatureRegistry: registry, Parser: text,
 	})
 	s.api = s.newAPI(registry, text)
 	return s, nil
-}
-
-// registerConfig shows that the configuration was read, under the names that rules and dashboards about Prometheus know. It
-// is read once: a server that could not use it was never made.
-func (s *Server) registerConfig() {
-	ok := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "prometheus_config_last_reload_successful", Help: "Whether the last configuration reload attempt was successful.",
-	})
-	ok.Set(1)
-	at := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "prometheus_config_last_reload_success_timestamp_seconds", Help: "Timestamp of the last successful configuration reload.",
-	})
-	at.SetToCurrentTime()
-	s.registry.MustRegister(ok, at)
 }
 
 // interval is the time between two scrapes, and between two evaluations of rules that do not say otherwise.
@@ -214,32 +211,37 @@ func (s *Server) Gatherers() prometheus.Gatherers {
 // Run scrapes and evaluates until ctx ends, then stops in order: rules, scraping, what is still to be told, data. The
 // handler must not be asked any more by then.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.scrape.ApplyConfig(s.config); err != nil {
+	conf := s.config.Load()
+	if err := s.scrape.ApplyConfig(conf); err != nil {
 		return errors.Join(fmt.Errorf("monitor: scraping: %w", err), s.Close())
 	}
 	// The groups that this makes wait for the manager to run: one that never ran could not be stopped.
-	if err := s.rules.Update(s.interval(), s.config.RuleFiles, labels.EmptyLabels(), s.opts.ExternalURL.String(), nil); err != nil {
-		return errors.Join(fmt.Errorf("monitor: rules: %w", err), s.Close())
+	if err := s.updateRules(conf); err != nil {
+		return errors.Join(err, s.Close())
 	}
 	var wg sync.WaitGroup
-	jobs := make(chan map[string][]*targetgroup.Group, 1)
-	jobs <- scrapeTargets(s.opts.Jobs)
+	jobs := s.opts.Jobs
+	s.targets <- scrapeTargets(jobs)
 	wg.Go(func() {
-		if err := s.scrape.Run(jobs); err != nil {
+		if err := s.scrape.Run(s.targets); err != nil {
 			s.log.Error("scraping ended", "err", err)
 		}
 	})
 	receivers := make(chan map[string][]*targetgroup.Group, 1)
-	receivers <- alertmanagerTargets(s.config)
+	receivers <- alertmanagerTargets(conf)
 	wg.Go(func() { s.notify.Run(receivers) })
 	wg.Go(func() {
-		s.awaitScrapes(ctx)
+		s.awaitScrapes(ctx, jobs)
 		s.rules.Run()
 	})
+	close(s.started)
 
 	<-ctx.Done()
 	late := time.AfterFunc(stopGrace, s.cancel)
 	defer late.Stop()
+	s.reloading.Lock()
+	s.stopped = true
+	s.reloading.Unlock()
 	s.rules.Stop()
 	s.awaitTargets(stopGrace)
 	s.scrape.Stop()
@@ -266,7 +268,7 @@ func (s *Server) runtimeInfo(started time.Time) (v1.RuntimeInfo, error) {
 	}
 	return v1.RuntimeInfo{
 		StartTime: started, CWD: s.opts.Folder.Path(""), Hostname: host, ServerTime: time.Now().UTC(),
-		ReloadConfigSuccess: true, LastConfigTime: started, CorruptionCount: int64(s.opts.Folder.Damaged()[storeName]),
+		ReloadConfigSuccess: s.loaded.good.Load(), LastConfigTime: *s.loaded.goodAt.Load(), CorruptionCount: int64(s.opts.Folder.Damaged()[storeName]),
 		GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0), GOMEMLIMIT: debug.SetMemoryLimit(-1),
 		GOGC: os.Getenv("GOGC"), GODEBUG: os.Getenv("GODEBUG"),
 		StorageRetention: fmt.Sprintf("%s or %d bytes", model.Duration(s.opts.RetentionTime), s.opts.RetentionBytes),

@@ -56,9 +56,9 @@ func (s *store) endSeries(now time.Time, lookback time.Duration) (err error) {
 
 // awaitScrapes waits until every target was tried once, for two intervals at most. A rule that is evaluated before would
 // take what was not looked at yet for lost.
-func (s *Server) awaitScrapes(ctx context.Context) {
+func (s *Server) awaitScrapes(ctx context.Context, jobs []Job) {
 	targets := 0
-	for _, j := range s.opts.Jobs {
+	for _, j := range jobs {
 		targets += len(j.Targets)
 	}
 	late := time.After(2 * s.interval())

@@ -4,56 +4,67 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"sync/atomic"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// loader hands rule files to the rule manager, from memory or from disk.
+// loader hands rule files to the rule manager as they were read and checked: what is on disk may have changed since.
 type loader struct {
-	files  []RuleFile
+	files  atomic.Pointer[[]RuleFile]
 	parser parser.Parser
 	log    *slog.Logger
 }
 
-func newLoader(files []RuleFile, p parser.Parser, log *slog.Logger) *loader {
-	return &loader{files, p, log}
+func newLoader(p parser.Parser, log *slog.Logger) *loader {
+	return &loader{parser: p, log: log}
 }
 
-func (l *loader) names() []string {
-	names := make([]string, len(l.files))
-	for i, f := range l.files {
+func names(files []RuleFile) []string {
+	names := make([]string, len(files))
+	for i, f := range files {
 		names[i] = f.Name
 	}
 	return names
 }
 
-// check reports everything that is wrong with any of the files.
-func (l *loader) check() error {
+// read gives the files with their content, or everything that is wrong with any of them.
+func (l *loader) read(files []RuleFile) ([]RuleFile, error) {
 	var problems []error
+	var all []RuleFile
 	seen := map[string]bool{}
-	for _, f := range l.files {
+	for _, f := range files {
 		if seen[f.Name] {
 			problems = append(problems, fmt.Errorf("rule file %s is given twice", f.Name))
 		}
 		seen[f.Name] = true
-		_, errs := l.Load(f.Name, false, model.UTF8Validation)
+		if f.Content == nil {
+			var err error
+			if f.Content, err = os.ReadFile(f.Name); err != nil {
+				problems = append(problems, fmt.Errorf("rule file %s: %w", f.Name, err))
+				continue
+			}
+		}
+		_, errs := rulefmt.Parse(f.Content, false, model.UTF8Validation, l.parser, l.log)
 		for _, err := range errs {
 			problems = append(problems, fmt.Errorf("rule file %s: %w", f.Name, err))
 		}
+		all = append(all, f)
 	}
-	return errors.Join(problems...)
+	return all, errors.Join(problems...)
 }
 
-// Load reads the file of that name.
+// Load gives the rules in the file of that name.
 func (l *loader) Load(name string, ignoreUnknown bool, scheme model.ValidationScheme) (*rulefmt.RuleGroups, []error) {
-	for _, f := range l.files {
-		if f.Name == name && f.Content != nil {
+	for _, f := range *l.files.Load() {
+		if f.Name == name {
 			return rulefmt.Parse(f.Content, ignoreUnknown, scheme, l.parser, l.log)
 		}
 	}
-	return rulefmt.ParseFile(name, ignoreUnknown, scheme, l.parser, l.log)
+	return nil, []error{fmt.Errorf("rule file %s was not read", name)}
 }
 
 // Parse reads one expression.
