@@ -69,7 +69,7 @@ func (r release) pack(format, arch, binary string, docs []document) error {
 	info.RPM.Compression = "zstd"
 	info.Deb.Compression = "xz"
 	// Redis may be on another machine; the services wait for it.
-	info.Recommends = map[string][]string{"deb": {"redis-server", "ca-certificates"}, "rpm": {"redis", "ca-certificates"}}[format]
+	info.Recommends = map[string][]string{"deb": {"redis-server", "ca-certificates", "procps"}, "rpm": {"redis", "ca-certificates", "procps-ng"}}[format]
 	info.Depends = map[string][]string{"deb": {"passwd | adduser"}, "rpm": {"shadow-utils", "coreutils", "diffutils", "gawk"}}[format]
 	add := func(src, dst string, mode os.FileMode) {
 		info.Contents = append(info.Contents, &files.Content{
