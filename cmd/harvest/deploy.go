@@ -1,6 +1,13 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"quantumharvest/internal/app"
@@ -19,7 +26,38 @@ func newDeployCmd(p process) *cobra.Command {
 			"  harvest deploy\n" +
 			"  harvest deploy --status\n" +
 			"  harvest deploy --rollback",
-	}, app.Deploy)
+	}, func(ctx context.Context, env app.Env) error {
+		ctx, over := steadfast(ctx, env.Err)
+		defer over()
+		return app.Deploy(ctx, env)
+	})
+}
+
+// steadfast ends the context at the first interrupt, or where the terminal goes away, and lets nothing that is sent after that
+// end the process: by then it takes back what it did, and half of that is worse than all or nothing. The same holds for a
+// reader of what it prints that is gone.
+func steadfast(ctx context.Context, say io.Writer) (_ context.Context, over func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	told := make(chan os.Signal, 4)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE)
+	go func() {
+		for n := 0; ; n++ {
+			if _, ok := <-told; !ok {
+				return
+			}
+			cancel()
+			if n > 0 {
+				fmt.Fprintln(say, "harvest: what was done is being taken back; where that is killed, harvest deploy --rollback goes on with it")
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(told)
+		close(told)
+		signal.Reset(syscall.SIGPIPE)
+		cancel()
+	}
 }
 
 func newSuperviseCmd(p process) *cobra.Command {

@@ -62,9 +62,13 @@ func Doctor(ctx context.Context, env Env) error {
 		examineUnit(ctx, r, m, root, u.unit, u.must)
 	}
 	examineEarlier(ctx, r, m, root)
-	if free, err := service.FreeBytes(filepath.Join(root, "var/lib")); err != nil || free < lowDisk {
-		r.Add(doctor.Warning, "the disk is nearly full", fmt.Sprintf("%d MB free below %s (%v)", free>>20, filepath.Join(root, "var/lib"), err), "series, logs or somebody else's files grow", "du -xh "+filepath.Join(root, "var")+" | sort -h | tail")
-	} else {
+	lib := filepath.Join(root, "var/lib")
+	switch free, err := service.FreeBytes(lib); {
+	case err != nil:
+		r.Add(doctor.Warning, "nobody knows how full the disk is", err.Error(), "it cannot be read for "+lib, "df -h "+lib)
+	case free < lowDisk:
+		r.Add(doctor.Warning, "the disk is nearly full", fmt.Sprintf("%d MB free below %s", free>>20, lib), "series, logs or somebody else's files grow", "du -xh "+filepath.Join(root, "var")+" | sort -h | tail")
+	default:
 		r.OK("disk: %d MB free", free>>20)
 	}
 	if pub, ok := settings[config.Publish]; ok {

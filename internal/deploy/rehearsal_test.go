@@ -139,6 +139,8 @@ func (h *host) interrupt(line string, sig os.Signal) (output string) {
 			// A little into the step.
 			time.Sleep(300 * time.Millisecond)
 			_ = cmd.Process.Signal(sig)
+			time.Sleep(100 * time.Millisecond)
+			_ = cmd.Process.Signal(sig) // who is impatient breaks nothing off
 		}
 		if err != nil {
 			break
@@ -187,7 +189,7 @@ func TestInterruptedInEachStep(t *testing.T) {
 			t.Parallel()
 			h := newHost(t)
 			tree, shape := h.tree(), h.shape()
-			out := h.interrupt(fmt.Sprintf("step %d of 7, %s", i+1, name), os.Interrupt)
+			out := h.interrupt(fmt.Sprintf("step %d of 7, %s", i+1, name), []os.Signal{os.Interrupt, syscall.SIGHUP}[i%2])
 			if !strings.Contains(out, "everything was taken back") {
 				t.Errorf("it does not say that it was taken back:\n%s", out)
 			}
