@@ -132,7 +132,7 @@ func TestEvalInterrupted(t *testing.T) {
 func TestSettingsCommand(t *testing.T) {
 	newProbe := func(p process) *cobra.Command {
 		cmd := &cobra.Command{Use: "probe", RunE: func(cmd *cobra.Command, _ []string) error {
-			c, _, err := loadSettings(cmd, config.Publish, p)
+			c, _, err := config.Load(cmd.Flags(), config.Publish, p.environ)
 			if err == nil {
 				_, err = io.WriteString(cmd.OutOrStdout(), c.Redis.String()+"\n")
 			}

@@ -92,8 +92,3 @@ func withSettings(cmd *cobra.Command, role config.Role) {
 		return err
 	})
 }
-
-// loadSettings reads the settings of a command made by withSettings.
-func loadSettings(cmd *cobra.Command, role config.Role, p process) (config.Config, []config.Note, error) {
-	return config.Load(cmd.Flags(), role, p.environ)
-}

@@ -149,7 +149,7 @@ func (r *run) forward(ctx context.Context) error {
 	}
 	if r.state == nil {
 		r.state = &State{
-			Version: stateVersion, Begun: time.Now().UTC(), By: r.o.Version, Root: r.d.Root, Manager: r.o.Manager.Name(), Status: Running,
+			Begun: time.Now().UTC(), By: r.o.Version, Root: r.d.Root, Manager: r.o.Manager.Name(), Status: Running,
 		}
 		for i, s := range stages {
 			r.state.Steps = append(r.state.Steps, Step{Number: i + 1, Name: s.name, Status: Pending})

@@ -79,7 +79,7 @@ func newRun(t *testing.T, m *links) *run {
 				return store.NewKeys(store.KeysOptions{Prefix: c.Keys.Prefix, Harvest: c.Keys.Harvest})
 			},
 		}},
-		d: c.Deploy, dir: dir, state: &State{Version: stateVersion, Status: Running}, client: http.DefaultClient,
+		d: c.Deploy, dir: dir, state: &State{Status: Running}, client: http.DefaultClient,
 	}
 }
 

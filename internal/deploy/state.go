@@ -3,17 +3,18 @@ package deploy
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"quantumharvest/internal/statefile"
 )
 
-// stateVersion is the form of the state file. A file of another version is not gone on with.
-const stateVersion = 1
+// stateFormat is the form of the state file. One of a newer program is not gone on with.
+var stateFormat = statefile.Format{Kind: "the state of a deployment", Steps: []statefile.Step{statefile.Same}}
 
 // Status is how far a step or a deployment is.
 type Status string
@@ -30,7 +31,6 @@ const (
 // State is what is remembered of a deployment, so that another run goes on, or takes back what was done. Every change is
 // written down before it is made.
 type State struct {
-	Version  int       `json:"version"`
 	Begun    time.Time `json:"begun"`
 	By       string    `json:"by"` // version of the program
 	Root     string    `json:"root"`
@@ -91,34 +91,19 @@ func stateFile(dir string) string { return filepath.Join(dir, "state.json") }
 
 // loadState reads the state of a deployment; nil where there is none.
 func loadState(dir string) (*State, error) {
-	raw, err := os.ReadFile(stateFile(dir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read how far the deployment is: %w", err)
-	}
-	var head struct{ Version int }
-	if err := json.Unmarshal(raw, &head); err != nil {
-		return nil, fmt.Errorf("%s cannot be read as JSON (%w): what was changed is in the folder of backups beside it", stateFile(dir), err)
-	}
-	if head.Version != stateVersion {
-		return nil, fmt.Errorf("%s is of version %d, this program writes %d: finish with the program that began", stateFile(dir), head.Version, stateVersion)
-	}
 	var s State
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return nil, fmt.Errorf("%s: %w", stateFile(dir), err)
+	switch err := stateFormat.Load(stateFile(dir), &s); {
+	case statefile.Missing(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read how far the deployment is (what was changed is in the folder of backups beside it): %w", err)
 	}
 	return &s, nil
 }
 
 // save writes the state so that a crash leaves the old or the new one, on the disk before anything else happens.
 func (r *run) save() error {
-	raw, err := json.MarshalIndent(r.state, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := replace(stateFile(r.dir), append(raw, '\n'), 0o600); err != nil {
+	if err := stateFormat.Save(stateFile(r.dir), r.state); err != nil {
 		return fmt.Errorf("write down how far the deployment is: %w", err)
 	}
 	return nil

@@ -74,7 +74,7 @@ var may = []struct {
 	{"internal/service", nil, "a service is a unit and a process, whatever runs in it"},
 	{
 		"internal/deploy",
-		[]string{"internal/config", "internal/deploy/legacy", "internal/position", "internal/rules", "internal/service", "internal/store"},
+		[]string{"internal/config", "internal/deploy/legacy", "internal/position", "internal/rules", "internal/service", "internal/statefile", "internal/store"},
 		"a takeover moves files, services and what other writers left; how a proof or a rule is made it is told",
 	},
 	{"internal/deploy/legacy", []string{"internal/config", "kernel"}, "what the earlier services left is held against the table of settings and the contract, and computed anew where it was wrong"},

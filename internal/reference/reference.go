@@ -56,11 +56,6 @@ func Update(document string) (string, error) {
 	return document, nil
 }
 
-// HasMarker tells whether a part of a document is made.
-func HasMarker(document string) bool {
-	return slices.ContainsFunc(sections, func(s section) bool { return strings.Contains(document, "<!-- "+s.name+":begin -->") })
-}
-
 func cell(text string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(text, "\n", " "), "|", `\|`)
 }
