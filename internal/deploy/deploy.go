@@ -199,6 +199,9 @@ func (r *run) forward(ctx context.Context) error {
 	return nil
 }
 
+// errNothing is that there is no earlier publisher.
+var errNothing = errors.New("nothing is to be taken over")
+
 // dryRun says what would be done.
 func (r *run) dryRun(ctx context.Context) error {
 	r.say("dry run: nothing is changed")
@@ -214,6 +217,9 @@ func (r *run) dryRun(ctx context.Context) error {
 		if err != nil {
 			r.say("  this step would fail: %v", err)
 			failed = errors.Join(failed, fmt.Errorf("step %d, %s: %w", r.step, s.name, err))
+		}
+		if errors.Is(err, errNothing) {
+			break // the other steps rest on it
 		}
 	}
 	if failed != nil {

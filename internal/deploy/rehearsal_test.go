@@ -279,3 +279,17 @@ func TestFaultInEachStep(t *testing.T) {
 		})
 	}
 }
+
+// On a server without the earlier services there is nothing to do, and that is said, in a dry run as in a real one.
+func TestNothingToTakeOver(t *testing.T) {
+	for _, more := range [][]string{{"--dry-run"}, nil} {
+		root := t.TempDir()
+		out, err := exec.Command(harvest, append([]string{"deploy", "--root", root, "--service-manager", "exec"}, more...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "nothing is to be taken over; docs/INSTALL.md") || strings.Contains(string(out), "panic") {
+			t.Errorf("%v: %v\n%s", more, err, out)
+		}
+		if strings.Contains(string(out), "step 2 of 7") {
+			t.Errorf("%v: it goes on without anything to take over\n%s", more, out)
+		}
+	}
+}

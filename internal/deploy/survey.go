@@ -69,7 +69,7 @@ func (r *run) find(ctx context.Context) ([]Service, error) {
 		found = append(found, s)
 	}
 	if len(found) == 0 || found[0].Unit != UnitProposal {
-		return nil, fmt.Errorf("there is no %s below %s: nothing is to be taken over; docs/INSTALL.md is for a server without the earlier services", UnitProposal, r.d.Root)
+		return nil, fmt.Errorf("there is no %s below %s: %w; docs/INSTALL.md is for a server without the earlier services", UnitProposal, r.d.Root, errNothing)
 	}
 	if !found[0].Active {
 		return nil, fmt.Errorf("%s does not run, so there is nothing to compare ours with: %s", UnitProposal, r.o.Manager.ByHand("start", UnitProposal))
@@ -156,6 +156,9 @@ func (r *run) carryAll() ([]carried, error) {
 	}
 	if failed != nil {
 		return all, failed
+	}
+	if len(all) == 0 || all[0].role != config.Publish {
+		return nil, fmt.Errorf("there is no %s below %s: %w", UnitProposal, r.d.Root, errNothing)
 	}
 	mon := carried{unit: UnitMonitor, path: r.at(roles[2].env), role: config.Monitor}
 	shared = append(shared,
