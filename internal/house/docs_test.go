@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,14 +31,15 @@ var made = []string{"docs/CONFIGURE.md", "docs/METRICS.md", "docs/KEYS.md", "doc
 func TestReferencesAreThoseOfTheCode(t *testing.T) {
 	have := map[string]bool{}
 	files(t, func(path string, text []byte) {
-		if !reference.HasMarker(string(text)) {
+		want, err := reference.Update(string(text))
+		if err != nil { // nothing in it is made, or its marks do not fit together
+			if slices.Contains(made, path) {
+				t.Errorf("%s: %v", path, err)
+			}
 			return
 		}
 		have[path] = true
-		want, err := reference.Update(string(text))
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-		} else if want != string(text) {
+		if want != string(text) {
 			t.Errorf("%s does not say what the code does: run 'make generate'", path)
 		}
 	}, ".md")

@@ -30,7 +30,7 @@ var places = []struct{ prefix, to string }{
 	{"env/", "/usr/share/quantum-harvest/env/"},
 	{"container/", "/usr/share/doc/quantum-harvest/container/"},
 	{"cluster/", "/usr/share/doc/quantum-harvest/cluster/"},
-	{"docs/", "/usr/share/doc/quantum-harvest/"},
+	{"docs/", "/usr/share/doc/quantum-harvest/docs/"},
 	{"", "/usr/share/doc/quantum-harvest/"},
 }
 

@@ -154,7 +154,8 @@ func TestPlaces(t *testing.T) {
 	for in, want := range map[string]string{
 		"LICENSE":                   "/usr/share/doc/quantum-harvest/copyright",
 		"man/harvest.1":             "/usr/share/man/man1/harvest.1",
-		"docs/runbooks/README.md":   "/usr/share/doc/quantum-harvest/runbooks/README.md",
+		"docs/runbooks/README.md":   "/usr/share/doc/quantum-harvest/docs/runbooks/README.md",
+		"docs/README.md":            "/usr/share/doc/quantum-harvest/docs/README.md", // beside the README of the root
 		"README.md":                 "/usr/share/doc/quantum-harvest/README.md",
 		"alerts/x.yml":              "/usr/share/quantum-harvest/alerts/x.yml",
 		"completions/zsh/_harvest":  "/usr/share/zsh/vendor-completions/_harvest",
