@@ -119,6 +119,7 @@ func Run(ctx context.Context, o Options) error {
 	if r.state, err = loadState(r.dir); err != nil {
 		return fmt.Errorf("deploy: %w", err)
 	}
+	r.sweep()
 	if r.d.Rollback {
 		if r.state.Status == RolledBack {
 			r.say("it was taken back already, because %s", r.state.Reason)

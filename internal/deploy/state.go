@@ -109,9 +109,34 @@ func (r *run) save() error {
 	return nil
 }
 
+// partial begins the name of a file of ours that is being written.
+const partial = ".harvest-deploy-"
+
+// sweep removes what a run that was killed left half written, beside the files that it was to change. Nobody else runs.
+func (r *run) sweep() {
+	dirs := map[string]bool{r.dir: true, filepath.Join(r.dir, "backups"): true}
+	if r.state != nil {
+		for _, c := range r.state.Changes {
+			if c.Kind == KindFile {
+				dirs[filepath.Dir(c.What)] = true
+			}
+		}
+	}
+	for dir := range dirs {
+		left, _ := filepath.Glob(filepath.Join(dir, partial+"*"))
+		if dir == r.dir {
+			states, _ := filepath.Glob(stateFile(dir) + statefile.Partial + "*")
+			left = append(left, states...)
+		}
+		for _, path := range left {
+			_ = os.Remove(path) // what cannot be removed is shown by the folder that stays
+		}
+	}
+}
+
 // replace writes a file whole or not at all, and sees it to the disk.
 func replace(path string, content []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".harvest-*")
+	f, err := os.CreateTemp(filepath.Dir(path), partial+"*")
 	if err != nil {
 		return err
 	}
