@@ -51,8 +51,6 @@ type publisher struct {
 	lanes     []*lane
 	storeDown atomic.Bool // the last piece of some kind of work failed
 	downSince time.Time
-
-	symbols []position.Symbol // configured ones: read back although not in the expected set
 }
 
 // beatOffset moves a beat just behind the whole second, so that the epoch it writes is as young as it can be.
