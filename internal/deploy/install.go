@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/statefile"
 )
 
 // binPath is where our units look for the program; account is who they run as.
@@ -191,7 +192,7 @@ func (r *run) carry(context.Context) ([]string, error) {
 	for _, c := range all {
 		if c.role == config.Publish {
 			// A rollback that was broken off after the env file came back still has to find Redis.
-			if err := replace(r.settingsCopy(), c.text, 0o600); err != nil {
+			if err := statefile.Write(r.settingsCopy(), c.text); err != nil {
 				return lines, err
 			}
 		}

@@ -18,6 +18,7 @@ import (
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/deploy/legacy"
 	"quantumharvest/internal/position"
+	"quantumharvest/internal/statefile"
 )
 
 // scan lists the keys of a pattern, sorted.
@@ -144,7 +145,7 @@ func (r *run) saveSnapshot(s snapshot) error {
 	if err != nil {
 		return err
 	}
-	return replace(r.snapshotFile(), raw, 0o600)
+	return statefile.Write(r.snapshotFile(), raw)
 }
 
 func (r *run) loadSnapshot() (snapshot, error) {

@@ -208,7 +208,7 @@ func TestKilledInEachStep(t *testing.T) {
 			tree, shape := h.tree(), h.shape()
 			h.interrupt(fmt.Sprintf("step %d of 7, %s", i+1, name), syscall.SIGKILL)
 			if i > 1 { // as if it had come in the middle of writing the program
-				h.file("usr/bin/.harvest-deploy-1", "half of it")
+				h.file("usr/bin/harvest.tmp1", "half of it")
 			}
 			out := h.mustDeploy()
 			if i > 0 && !strings.Contains(out, "step 1 of 7, preflight: done before") {

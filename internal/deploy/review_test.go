@@ -196,6 +196,62 @@ func TestRestoreOwnerAndMode(t *testing.T) {
 	}
 }
 
+// A file that is replaced is never there with another owner or more permissions than it has in the end.
+func TestPutKeepsOwnerAndMode(t *testing.T) {
+	r := newRun(t, &links{})
+	path := filepath.Join(r.d.Root, "etc/quantum/a.env")
+	place(t, path, "A=1\n", 0o640)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 12345, 12346); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(when string) {
+		t.Helper()
+		after, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, gid := ownerOf(before)
+		if u, g := ownerOf(after); u != uid || g != gid || after.Mode() != before.Mode() {
+			t.Errorf("%s: %d:%d %s, not %d:%d %s", when, u, g, after.Mode(), uid, gid, before.Mode())
+		}
+	}
+	if wrote, err := r.put(path, []byte("A=2\n"), 0o644); err != nil || !wrote {
+		t.Fatal(wrote, err)
+	}
+	same("replaced")
+	if err := r.restore(r.state.Changes[len(r.state.Changes)-1]); err != nil {
+		t.Fatal(err)
+	}
+	same("restored")
+}
+
+// What a killed run left half written goes, beside the files that it was to change, too; whatever an operator keeps stays.
+func TestSweep(t *testing.T) {
+	r := newRun(t, &links{})
+	path := filepath.Join(r.d.Root, "etc/prometheus/prometheus.yml")
+	place(t, path, "a: 1\n", 0o644)
+	if err := r.remember(path); err != nil {
+		t.Fatal(err)
+	}
+	half := []string{path + ".tmp1", stateFile(r.dir) + ".tmp22", filepath.Join(r.dir, "backups/000-x.tmp3"), filepath.Join(r.dir, "units/u.service.tmp4")}
+	kept := []string{path, path + ".tmp", path + ".tmp-old", filepath.Join(filepath.Dir(path), "mine.yml.tmp1")}
+	for _, p := range append(half, kept[1:]...) {
+		place(t, p, "x", 0o600)
+	}
+	r.sweep()
+	for i, p := range append(half, kept...) {
+		if _, err := os.Lstat(p); (err == nil) != (i >= len(half)) {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
 // A rule file that has an alert of the operator's beside one of ours is not set aside, whatever that alert is called.
 func TestRulesOfTheOperatorStay(t *testing.T) {
 	r := newRun(t, &links{})

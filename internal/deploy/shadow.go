@@ -15,6 +15,7 @@ import (
 
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/deploy/legacy"
+	"quantumharvest/internal/statefile"
 )
 
 // How the comparison looks at both.
@@ -321,7 +322,7 @@ func (r *run) judge(c *comparison) ([]string, error) {
 	}
 	table := legacy.Table(c.all)
 	facts := []string{fmt.Sprintf("%d proposals of %d symbols compared", n, len(c.compared)), table}
-	if err := replace(filepath.Join(r.dir, "shadow.md"), []byte(table), 0o644); err != nil {
+	if err := statefile.Write(filepath.Join(r.dir, "shadow.md"), []byte(table), statefile.Mode(0o644)); err != nil {
 		return facts, err
 	}
 	worst := legacy.Worst(c.all)

@@ -109,59 +109,21 @@ func (r *run) save() error {
 	return nil
 }
 
-// partial begins the name of a file of ours that is being written.
-const partial = ".harvest-deploy-"
-
-// sweep removes what a run that was killed left half written, beside the files that it was to change. Nobody else runs.
+// sweep removes what a run that was killed left half written, in its own folder and beside the files that it was to change.
+// Nobody else runs.
 func (r *run) sweep() {
-	dirs := map[string]bool{r.dir: true, filepath.Join(r.dir, "backups"): true}
-	if r.state != nil {
-		for _, c := range r.state.Changes {
-			if c.Kind == KindFile {
-				dirs[filepath.Dir(c.What)] = true
-			}
+	// What cannot be removed is shown by the folder that stays.
+	for _, dir := range []string{r.dir, filepath.Join(r.dir, "backups"), filepath.Join(r.dir, "units")} {
+		_ = statefile.Sweep(dir)
+	}
+	if r.state == nil {
+		return
+	}
+	for _, c := range r.state.Changes {
+		if c.Kind == KindFile {
+			_ = statefile.Sweep(filepath.Dir(c.What), filepath.Base(c.What))
 		}
 	}
-	for dir := range dirs {
-		left, _ := filepath.Glob(filepath.Join(dir, partial+"*"))
-		if dir == r.dir {
-			states, _ := filepath.Glob(stateFile(dir) + statefile.Partial + "*")
-			left = append(left, states...)
-		}
-		for _, path := range left {
-			_ = os.Remove(path) // what cannot be removed is shown by the folder that stays
-		}
-	}
-}
-
-// replace writes a file whole or not at all, and sees it to the disk.
-func replace(path string, content []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), partial+"*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	if dir, err := os.Open(filepath.Dir(path)); err == nil {
-		_ = dir.Sync()
-		dir.Close()
-	}
-	return nil
 }
 
 // record writes a change down before it is made. What a step that was broken off wrote down already counts.
@@ -205,7 +167,7 @@ func (r *run) remember(path string) error {
 				return nil // kept already, as it was before the first change
 			}
 		}
-		if err := replace(filepath.Join(r.dir, "backups", c.Backup), raw, 0o600); err != nil {
+		if err := statefile.Write(filepath.Join(r.dir, "backups", c.Backup), raw); err != nil {
 			return fmt.Errorf("keep %s: %w", path, err)
 		}
 	}
@@ -223,16 +185,13 @@ func (r *run) put(path string, content []byte, mode fs.FileMode) (bool, error) {
 	if err := r.remember(path); err != nil {
 		return false, err
 	}
-	uid, gid := -1, -1
+	as := []statefile.As{statefile.Mode(mode)}
 	if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
-		uid, gid = ownerOf(info)
+		uid, gid := ownerOf(info)
+		as = []statefile.As{statefile.Owner(uid, gid), statefile.Mode(info.Mode().Perm())}
 	}
-	if err := replace(path, content, mode); err != nil {
+	if err := statefile.Write(path, content, as...); err != nil {
 		return false, fmt.Errorf("write %s: %w", path, err)
-	}
-	if uid >= 0 {
-		_ = os.Chown(path, uid, gid) // whoever may not give it away owned it before
 	}
 	return true, nil
 }
@@ -290,12 +249,7 @@ func (r *run) restore(c Change) error {
 		info, err := os.Lstat(c.What)
 		is, _ := os.ReadFile(c.What)
 		if err != nil || !info.Mode().IsRegular() || string(is) != string(raw) {
-			if err := replace(c.What, raw, c.Mode); err != nil {
-				return err
-			}
-			if info, err = os.Lstat(c.What); err != nil {
-				return err
-			}
+			return statefile.Write(c.What, raw, statefile.Owner(c.UID, c.GID), statefile.Mode(c.Mode))
 		}
 		// The owner first: a change of it takes the bits of setuid and setgid away.
 		if uid, gid := ownerOf(info); uid != c.UID || gid != c.GID {

@@ -337,7 +337,7 @@ func TestSnapshotFolderIsBounded(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for path, text := range map[string]string{name: "damaged", name + partial + fmt.Sprint(i): "half"} {
+		for path, text := range map[string]string{name: "damaged", name + ".tmp" + fmt.Sprint(i): "half"} {
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -345,7 +345,7 @@ func TestSnapshotFolderIsBounded(t *testing.T) {
 	}
 	s := start(t, Options{Dir: dir})
 	defer s.Close()
-	for pattern, most := range map[string]int{"*" + partial + "*": 0, "*" + damaged + "*": statefile.Kept} {
+	for pattern, most := range map[string]int{"*.tmp*": 0, "*" + damaged + "*": statefile.Kept} {
 		if left, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(left) > most {
 			t.Errorf("%v %v, allowed are %d", left, err, most)
 		}

@@ -248,24 +248,14 @@ func asStrings(l []any) []string {
 	return out
 }
 
-const (
-	partial = statefile.Partial // follows the name of a snapshot that is being written
-	damaged = ".damaged-"       // and of one that was set aside
-)
+// damaged follows the name of a snapshot that was set aside.
+const damaged = ".damaged-"
 
 // tidy removes what killed processes left half written, and the oldest snapshots that were set aside.
 func (s *Server) tidy() {
-	for ending, kept := range map[string]int{partial: 0, damaged: statefile.Kept} {
-		left, err := filepath.Glob(s.snapshotFile() + ending + "*")
-		if err != nil {
-			continue
-		}
-		slices.Sort(left) // and so by time
-		for _, path := range left[:max(0, len(left)-kept)] {
-			if err := os.Remove(path); err != nil {
-				s.log.Warn("an old file of the embedded redis cannot be removed", "path", path, "err", err)
-			}
-		}
+	file := s.snapshotFile()
+	if err := errors.Join(statefile.Sweep(filepath.Dir(file), filepath.Base(file)), statefile.KeepNewest(file+damaged+"*")); err != nil {
+		s.log.Warn("an old file of the embedded redis cannot be removed", "err", err)
 	}
 }
 

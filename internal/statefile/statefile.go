@@ -15,15 +15,15 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // Kept is how many copies of one file are kept, of each kind; older ones are removed, so that no folder fills up with them.
 const Kept = 3
 
-// Partial is in the name of a file that is being written. What a killed process left of such files is for the owner of the
-// folder to remove.
-const Partial = ".tmp"
+// partial follows the name of a file that is being written; a number comes after it.
+const partial = ".tmp"
 
 // stampLayout sorts as text in the order of time.
 const stampLayout = "20060102T150405.000000000Z"
@@ -48,10 +48,20 @@ func Refuse(path string, found, known int) error {
 	return &NewerError{Path: path, Found: found, Known: known}
 }
 
-// Write replaces a file so that after a crash there is either the old or the new one, whole. Only this user may read it.
-func Write(path string, content []byte) (err error) {
+// As says whose a file is that is written; without any only this user may read it.
+type As func(*os.File) error
+
+// Mode gives the file these permissions, whatever the umask.
+func Mode(mode fs.FileMode) As { return func(f *os.File) error { return f.Chmod(mode) } }
+
+// Owner gives the file away. It comes before Mode: a change of the owner takes setuid and setgid off.
+func Owner(uid, gid int) As { return func(f *os.File) error { return f.Chown(uid, gid) } }
+
+// Write replaces a file so that after a crash there is either the old or the new one, whole, and never one that is somebody
+// else's or may be read by more than it will be.
+func Write(path string, content []byte, as ...As) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, filepath.Base(path)+Partial+"*")
+	f, err := os.CreateTemp(dir, filepath.Base(path)+partial+"*")
 	if err != nil {
 		return err
 	}
@@ -63,6 +73,11 @@ func Write(path string, content []byte) (err error) {
 	}()
 	if _, err = f.Write(content); err != nil {
 		return err
+	}
+	for _, set := range as {
+		if err = set(f); err != nil {
+			return err
+		}
 	}
 	if err = f.Sync(); err != nil {
 		return err
@@ -82,6 +97,31 @@ func Write(path string, content []byte) (err error) {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// Sweep removes what a killed process left of files that it was writing in a folder: of the named ones, or of all where none
+// is named. Nobody may be writing there meanwhile. A folder that is not there has nothing left in it.
+func Sweep(dir string, names ...string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		of, number, is := cutLast(e.Name(), partial)
+		if !is || number == "" || strings.Trim(number, "0123456789") != "" || len(names) > 0 && !slices.Contains(names, of) {
+			continue // somebody's own file, whatever it is for
+		}
+		errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 // Backup copies a file in an earlier format before it is brought forward. The copy lies beside it and only the newest few

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -161,5 +162,56 @@ func TestWriteThatFailsLeavesTheOldFile(t *testing.T) {
 	}
 	if rest, _ := filepath.Glob(filepath.Join(dir, "*.tmp*")); len(rest) > 0 {
 		t.Errorf("left over: %v", rest)
+	}
+}
+
+func TestModeAndOwner(t *testing.T) {
+	path := put(t, "old")
+	if err := Write(path, []byte("x"), Owner(os.Geteuid(), os.Getegid()), Mode(0o751|os.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o751|os.ModeSetgid {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if err := Write(path, []byte("y"), func(*os.File) error { return errors.New("no") }); err == nil || read(t, path) != "x" {
+		t.Errorf("what could not be given away was put in place: %v", err)
+	}
+	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a[b") // no pattern
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(names ...string) {
+		for _, n := range names {
+			if err := os.WriteFile(filepath.Join(dir, n), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := func() string {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return strings.Join(names, " ")
+	}
+	write("a", "a.tmp", "a.tmp1x", "a.tmp12", "b.tmp3", "a.tmp4.tmp5", "c.tmp7.kept")
+	if err := Sweep(dir, "a"); err != nil || left() != "a a.tmp a.tmp1x a.tmp4.tmp5 b.tmp3 c.tmp7.kept" {
+		t.Errorf("%s, %v", left(), err)
+	}
+	if err := Sweep(dir); err != nil || left() != "a a.tmp a.tmp1x c.tmp7.kept" {
+		t.Errorf("%s, %v", left(), err)
+	}
+	if err := Sweep(filepath.Join(dir, "none")); err != nil {
+		t.Error(err)
 	}
 }

@@ -24,7 +24,6 @@ import (
 const (
 	lockFile = "monitor.lock"
 	pidFile  = "monitor.pid"
-	partial  = statefile.Partial // in the name of a file that is being written
 	// stampLayout sorts as text in the order of time.
 	stampLayout = "20060102T150405.000000000Z"
 )
@@ -76,7 +75,9 @@ func Open(path string, log *slog.Logger) (*Folder, error) {
 		_ = f.lock.Close()
 		return nil, fmt.Errorf("monitor: the data folder cannot be written: %w", err)
 	}
-	f.sweep()
+	if err := statefile.Sweep(f.path); err != nil {
+		f.log.Warn("what a killed process left half written cannot be removed", "err", err)
+	}
 	if err := f.bringForward(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -97,19 +98,6 @@ func ofTrustedHands(dir string) error {
 		return fmt.Errorf("monitor: everybody may write into the data folder %s, and could put a link where the token is written: chmod o-w it, or give --data another folder", dir)
 	}
 	return nil
-}
-
-// sweep removes what Replace of a killed process left half written.
-func (f *Folder) sweep() {
-	left, err := filepath.Glob(f.Path("*" + partial + "*"))
-	if err != nil {
-		return
-	}
-	for _, path := range left {
-		if err := os.Remove(path); err != nil {
-			f.log.Warn("what a killed process left cannot be removed", "path", path, "err", err)
-		}
-	}
 }
 
 // owner names the process that wrote the file.

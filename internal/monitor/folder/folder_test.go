@@ -55,7 +55,7 @@ func TestATemporaryFolderIsRemoved(t *testing.T) {
 
 func TestWhatAKilledProcessLeftIsRemoved(t *testing.T) {
 	dir := t.TempDir()
-	left, ours := filepath.Join(dir, "token"+partial+"123"), filepath.Join(dir, "token")
+	left, ours := filepath.Join(dir, "token.tmp123"), filepath.Join(dir, "token")
 	for _, path := range []string{left, ours} {
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
