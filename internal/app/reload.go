@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -25,7 +25,8 @@ const (
 	lookAtFile = time.Second
 	// retuneLimit is for how long a reload waits for the engine to finish its step.
 	retuneLimit = 10 * time.Second
-	maxEnvFile  = 2 << 20
+	// retryMost is the longest pause before a reload that failed for a passing reason is tried again; the first is lookAtFile.
+	retryMost = 30 * time.Second
 )
 
 // reloading takes new settings into a running process: when it is told to by a signal, and when the env file has changed.
@@ -37,6 +38,9 @@ type reloading struct {
 
 	good   prometheus.Gauge
 	goodAt prometheus.Gauge
+
+	failed string        // what the last reload failed of; blank: it did not
+	pause  time.Duration // before it is tried again; 0: that would bring nothing
 }
 
 // newReloading makes ready for reloads; from here on the signals are taken. A process without an env file has nothing that
@@ -69,9 +73,9 @@ func (r *reloading) run(ctx context.Context, manager *supervise.Notifier) {
 		<-ctx.Done()
 		return
 	}
-	file := r.env.Settings.File()
 	loaded := r.env.Settings.Seen() // what the start, or the last reload, rests on
 	var before [sha256.Size]byte
+	var again time.Time // when what failed is tried again; zero: with the next change or signal
 	look := time.NewTicker(lookAtFile)
 	defer look.Stop()
 	for {
@@ -83,17 +87,28 @@ func (r *reloading) run(ctx context.Context, manager *supervise.Notifier) {
 			r.toggleDebug()
 			continue
 		case <-r.again:
-			why, loaded = "signal", fingerprint(file)
+			why = "signal"
+			loaded, _ = r.env.Settings.Fingerprint()
 		case <-look.C:
-			is := fingerprint(file)
-			// What is being written right now is left alone until it rests.
-			if is == loaded || is != before {
-				before = is
+			is, there := r.env.Settings.Fingerprint()
+			rests := is == before
+			before = is
+			switch {
+			case !rests: // what is being written right now is left alone
+				continue
+			case is != loaded:
+				why, loaded = "file", is
+			case there && !again.IsZero() && !time.Now().Before(again): // without the file there is nothing to try
+				why = "another try"
+			default:
 				continue
 			}
-			why, loaded = "file", is
 		}
 		manager.Reload(func() { r.reload(ctx, why) })
+		again = time.Time{}
+		if r.pause > 0 {
+			again = time.Now().Add(r.pause)
+		}
 	}
 }
 
@@ -101,20 +116,11 @@ func (r *reloading) run(ctx context.Context, manager *supervise.Notifier) {
 func (r *reloading) reload(ctx context.Context, why string) {
 	log := r.env.Log
 	got, err := r.env.Settings.Read(func(c config.Config) error { return r.apply(ctx, c) })
-	var bad *config.Error
-	switch {
-	case errors.As(err, &bad):
-		for _, p := range bad.Problems {
-			log.Error("the new settings are refused", "problem", p.String())
-		}
-		log.Error("the old settings stay in force", "problems", len(bad.Problems), "file", r.env.Settings.File())
-	case err != nil:
-		log.Error("the new settings could not be put in force: the old ones stay", "err", err)
-	}
 	if err != nil {
-		r.good.Set(0)
+		r.refused(ctx, err)
 		return
 	}
+	r.failed, r.pause = "", 0
 	r.good.Set(1)
 	r.goodAt.SetToCurrentTime()
 	if r.env.Level != nil {
@@ -132,6 +138,44 @@ func (r *reloading) reload(ctx context.Context, why string) {
 	log.Info("settings reloaded", "by", why, "changed", len(got.Changed), "wait_for_restart", len(got.Restart))
 }
 
+// refused says why new settings are not in force. What failed for a reason that may pass is tried again, and says so once.
+func (r *reloading) refused(ctx context.Context, err error) {
+	log := r.env.Log
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		log.Info("the process stops before the new settings are in force")
+		return
+	}
+	r.good.Set(0)
+	known := r.failed == err.Error()
+	r.failed = err.Error()
+	if !passing(err) {
+		r.pause = 0
+	} else {
+		r.pause = min(max(2*r.pause, lookAtFile), retryMost)
+		if known {
+			log.Debug("the new settings still cannot be put in force", "err", err, "next_try_in", r.pause)
+			return
+		}
+	}
+	var bad *config.Error
+	if !errors.As(err, &bad) {
+		log.Error("the new settings could not be put in force: the old ones stay", "err", err, "tried_again", r.pause > 0)
+		return
+	}
+	for _, p := range bad.Problems {
+		log.Error("the new settings are refused", "problem", p.String())
+	}
+	log.Error("the old settings stay in force", "problems", len(bad.Problems), "file", r.env.Settings.File(), "tried_again", r.pause > 0)
+}
+
+// passing tells whether another try with the same settings may go better: a file that an editor or a mount takes away for a
+// moment, an engine that was busy. What is written wrong stays wrong until somebody writes something else.
+func passing(err error) bool {
+	var bad *config.Error
+	var file *fs.PathError
+	return errors.As(err, &bad) && bad.Passing() || errors.As(err, &file) || errors.Is(err, errBusy)
+}
+
 // toggleDebug turns the debug log on, and off again to what the settings say.
 func (r *reloading) toggleDebug() {
 	level := r.env.Level
@@ -145,20 +189,6 @@ func (r *reloading) toggleDebug() {
 	level.Set(slog.LevelDebug) // whatever it is to be, this line is wanted
 	r.env.Log.Info("log level changed by signal", "to", to)
 	level.Set(to)
-}
-
-// fingerprint tells one content of the file from another; one that cannot be read has that of its error.
-func fingerprint(path string) [sha256.Size]byte {
-	f, err := os.Open(path)
-	if err != nil {
-		return [sha256.Size]byte{1}
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxEnvFile))
-	if err != nil {
-		return [sha256.Size]byte{2}
-	}
-	return sha256.Sum256(content)
 }
 
 // harvestParams are those of the kernel, with what the settings say.
@@ -180,6 +210,9 @@ func tuning(c config.Config) engine.Tuning {
 	}
 }
 
+// errBusy is that the loop of a publisher did not come to it.
+var errBusy = errors.New("the engine does not take them")
+
 // retune has the loop put another tuning in force between two steps, and waits for that.
 func (p *publisher) retune(ctx context.Context, t engine.Tuning) error {
 	ctx, cancel := context.WithTimeout(ctx, retuneLimit)
@@ -197,7 +230,7 @@ func (p *publisher) retune(ctx context.Context, t engine.Tuning) error {
 	select {
 	case p.requests <- request:
 	case <-ctx.Done():
-		return fmt.Errorf("the engine does not take them: %w", ctx.Err())
+		return fmt.Errorf("%w: %w", errBusy, ctx.Err())
 	}
 	select {
 	case err := <-answer:
@@ -211,6 +244,6 @@ func (p *publisher) retune(ctx context.Context, t engine.Tuning) error {
 	case err := <-answer:
 		return err
 	default:
-		return fmt.Errorf("the engine does not take them: %w", ctx.Err())
+		return fmt.Errorf("%w: %w", errBusy, ctx.Err())
 	}
 }

@@ -346,6 +346,80 @@ func TestReloadOfTheMonitor(t *testing.T) {
 	says(t, p, "the old ones stay", 2)
 }
 
+// A pipe in place of the file has no content that could be read, and whoever opens it waits.
+func TestAPipeInPlaceOfTheEnvFile(t *testing.T) {
+	srv := realserver.Redis(t)
+	file := filepath.Join(t.TempDir(), "harvest.env")
+	write(t, file, "SYMBOLS=BTCUSDT\n")
+	p := start(t, config.Export, app.Export, "--redis", srv.URL(), "--metrics-port=0", "--env-file="+file)
+	if err := syscall.Mkfifo(file+".pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".pipe", file); err != nil {
+		t.Fatal(err)
+	}
+	says(t, p, `harvest.env\": is a pipe, a socket or a device; put a regular file in its place`, 1)
+	hup(t)
+	replace(t, file, "SYMBOLS=ETHUSDT\n")
+	says(t, p, "setting changed", 1)
+	says(t, p, "settings reloaded", 1)
+}
+
+// What failed although nothing is written wrong is tried again, without a change of the env file and without a word each time.
+func TestAReloadThatFailedForAPassingReasonIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	file, rules := filepath.Join(dir, "monitor.env"), filepath.Join(dir, "rules.yml")
+	const rule = "groups: [{name: x, rules: [{alert: Mine, expr: vector(%d)}]}]\n"
+	write(t, rules, fmt.Sprintf(rule, 1))
+	write(t, file, "MONITOR_SCRAPE_INTERVAL_SEC=1\nMONITOR_RULE_FILES="+rules+"\n")
+	p := start(t, config.Monitor, app.Monitor, "--env-file="+file)
+	says(t, p, "monitor started", 1)
+	at := regexp.MustCompile(`prometheus=(http://\S+)`).FindStringSubmatch(p.log.String())[1]
+	if err := os.Remove(rules); err != nil {
+		t.Fatal(err)
+	}
+	hup(t)
+	says(t, p, "tried_again=true", 1)
+	shows(t, at, "quantum_harvest_config_last_reload_successful 0")
+	time.Sleep(4 * time.Second) // some tries
+	write(t, rules, fmt.Sprintf(rule, 7))
+	says(t, p, `msg="settings reloaded" by="another try"`, 1)
+	shows(t, at, goodNow)
+	if n := strings.Count(p.log.String(), "the old settings stay in force"); n != 1 {
+		t.Errorf("it was said %d times", n)
+	}
+	write(t, rules, "groups: [{name: x, rules: [{alert: Mine, expr: 'sum('}]}]\n")
+	hup(t)
+	says(t, p, "tried_again=false", 1)
+}
+
+// A reload right after a start waits for the alerts of before, and says so. To stop meanwhile is no error.
+func TestAReloadThatWaitsAndAStop(t *testing.T) {
+	for role, run := range map[config.Role]func(context.Context, app.Env) error{config.Monitor: app.Monitor, config.Up: app.Up} {
+		t.Run(string(role), func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "a.env")
+			const base = "MONITOR_SCRAPE_INTERVAL_SEC=15\n"
+			write(t, file, base)
+			args := []string{"--env-file=" + file}
+			if role == config.Up {
+				args = append(args, "--feed=synthetic", "--monitor")
+			}
+			p := start(t, role, run, args...)
+			says(t, p, "rometheus", 1)
+			replace(t, file, base+"ALERT_CLOCK_SKEW_SEC=47\n")
+			says(t, p, "waits until the alerts of before the start are restored", 1)
+			says(t, p, "at_most=1m15s", 1)
+			if err := p.end(); err != nil {
+				t.Error(err)
+			}
+			log := p.log.String()
+			if !strings.Contains(log, "the process stops before the new settings are in force") || strings.Contains(log, "level=ERROR") {
+				t.Errorf("the log of the stop:\n%s", log)
+			}
+		})
+	}
+}
+
 // One file of harvest up is for publisher and monitor alike.
 func TestReloadOfUp(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "up.env")

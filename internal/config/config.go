@@ -10,6 +10,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"quantumharvest/internal/position"
@@ -203,6 +204,7 @@ type Problem struct {
 	Origin  string // where the value was set; blank where there is no one place
 	Value   string // ready to print; blank where it must not be shown or there is none
 	Text    string // what is wrong, and what to write instead
+	Unread  bool   // a file could not be read: a later try may find it
 }
 
 // String is the problem on one line.
@@ -221,6 +223,11 @@ func (p Problem) String() string {
 type Error struct {
 	Problems []Problem
 	Running  bool // they were read again while a process runs, which goes on with what it has
+}
+
+// Passing tells that nothing is known to be wrong but that files could not be read: the same settings may be good at a later try.
+func (e *Error) Passing() bool {
+	return !slices.ContainsFunc(e.Problems, func(p Problem) bool { return !p.Unread })
 }
 
 // Error lists all problems, one on a line.

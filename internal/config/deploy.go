@@ -262,7 +262,7 @@ func (c Config) ProofFor(path string, environ ...string) (Config, error) {
 // RuleLines are the settings of an env file that rules are made with and a proof holds them against, as NAME=value lines;
 // none where there is no such file.
 func RuleLines(path string) []string {
-	src, err := os.ReadFile(path)
+	src, err := readFile(path)
 	if err != nil {
 		return nil
 	}

@@ -2,9 +2,7 @@ package config
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +83,11 @@ func gather(flags *pflag.FlagSet, role Role, environ []string, pinned map[string
 			continue
 		}
 		if err := s.set(&l.draft, v.text); err != nil {
+			before := len(l.problems)
 			l.refuse(s, err.Error())
+			if unread(err) {
+				l.unread(before)
+			}
 		}
 	}
 	l.draft.Role, l.draft.InForce = role, l.inForce(table)
@@ -142,22 +144,12 @@ func (l *loader) readEnvFile(flags *pflag.FlagSet, table []Setting) map[string]f
 	bad := func(line int, text string) {
 		l.problems = append(l.problems, Problem{Setting: fmt.Sprintf("env file %s, line %d", path, line), Text: text})
 	}
-	if err := readable(path); err != nil {
-		l.problems = append(l.problems, Problem{Setting: "--" + envFileFlag, Value: strconv.Quote(path), Text: err.Error()})
-		return nil
-	}
-	src, err := os.ReadFile(path)
+	src, err := readFile(path)
 	if err != nil {
-		var pathErr *os.PathError
-		if errors.As(err, &pathErr) {
-			err = pathErr.Err
-		}
-		l.problems = append(l.problems, Problem{Setting: "--" + envFileFlag, Value: strconv.Quote(path), Text: fmt.Sprintf("cannot be read: %v", err)})
+		l.problems = append(l.problems, Problem{Setting: "--" + envFileFlag, Value: strconv.Quote(path), Text: err.Error(), Unread: unread(err)})
 		return nil
 	}
-	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-		l.seen = sha256.Sum256(src)
-	}
+	l.seen = sha256.Sum256(src)
 	entries, lines := parseEnvFile(src)
 	for _, e := range lines {
 		bad(e.line, e.text)
@@ -236,6 +228,13 @@ func (l *loader) refuse(s Setting, text string) {
 	}
 	l.problems = append(l.problems, p)
 	l.failed[key(s)] = true
+}
+
+// unread marks the problems from there on as those of files that could not be read.
+func (l *loader) unread(from int) {
+	for i := range l.problems[from:] {
+		l.problems[from+i].Unread = true
+	}
 }
 
 func shown(text string) string {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/mail"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -146,14 +145,11 @@ func secretURL(field func(*draft) *Secret) func(*draft, string) error {
 
 // readSecret reads a file that holds one secret and nothing else.
 func readSecret(path string) (string, error) {
-	if err := readable(path); err != nil {
-		return "", err
-	}
-	raw, err := os.ReadFile(path)
+	raw, err := readFile(path)
 	text := strings.TrimSpace(string(raw))
 	switch {
 	case err != nil:
-		return "", errors.New("cannot be read")
+		return "", err
 	case text == "":
 		return "", errors.New("the file is empty")
 	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):

@@ -236,29 +236,6 @@ func parseSymbols(text string) (list []position.Symbol, doubled []string, err er
 	return list, doubled, nil
 }
 
-// readable checks that path is a file that can be opened. The returned error does not repeat the path.
-func readable(path string) error {
-	info, err := os.Stat(path)
-	if err == nil && info.IsDir() {
-		return errors.New("is a folder; name a file")
-	}
-	if err == nil && !info.Mode().IsRegular() {
-		// Opening a pipe would wait for its other end, for ever.
-		return errors.New("is a pipe, a socket or a device; name a regular file")
-	}
-	if err == nil {
-		var f *os.File
-		if f, err = os.Open(path); err == nil {
-			return f.Close()
-		}
-	}
-	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
-	return fmt.Errorf("cannot be read: %w", err)
-}
-
 func file(field func(*draft) *string) func(*draft, string) error {
 	return func(d *draft, text string) error {
 		if err := readable(text); err != nil {

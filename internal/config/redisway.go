@@ -182,11 +182,13 @@ func (l *loader) readPassword(password *Secret, env, path, inURL string) {
 		l.contradict("the password is given twice; take it out of the URL", "REDIS_URL", file)
 		return
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := readFile(path)
 	text := strings.TrimRight(string(raw), "\r\n")
 	switch {
 	case err != nil:
-		l.refuseEnv(file, "cannot be read")
+		before := len(l.problems)
+		l.refuseEnv(file, err.Error())
+		l.unread(before)
 	case text == "":
 		l.refuseEnv(file, "the file is empty")
 	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
@@ -203,7 +205,7 @@ func (l *loader) readCredential(password *Secret, name string, others ...string)
 		return
 	}
 	path := filepath.Join(l.credentials, name)
-	raw, err := os.ReadFile(path)
+	raw, err := readFile(path)
 	text := strings.TrimRight(string(raw), "\r\n")
 	refuse := func(text string) {
 		l.problems = append(l.problems, Problem{Setting: "credential " + name, Value: strconv.Quote(path), Text: text})
@@ -211,7 +213,9 @@ func (l *loader) readCredential(password *Secret, name string, others ...string)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && text == "":
 	case err != nil:
-		refuse("cannot be read")
+		before := len(l.problems)
+		refuse(err.Error())
+		l.unread(before)
 	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
 		refuse("the file holds more than one line; it must hold the password alone")
 	case password.Reveal() != "" || slices.ContainsFunc(others, l.isSet):

@@ -98,10 +98,10 @@ func LoadAgain(flags *pflag.FlagSet, role Role, environ []string) (Config, []Not
 	return l.draft.Config, l.draft.notes, r, nil
 }
 
-// File is the env file; blank where there is none, or one that cannot be read twice, such as a pipe.
+// File is the env file; blank where there is none.
 func (r *Reloader) File() string {
 	flag := r.flags.Lookup(envFileFlag)
-	if flag == nil || !flag.Changed || r.seen == ([sha256.Size]byte{}) {
+	if flag == nil || !flag.Changed {
 		return ""
 	}
 	return flag.Value.String()

@@ -61,7 +61,11 @@ func (s *Server) Prepare(ctx context.Context, jobs []Job, files []RuleFile) (*Re
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	late := time.After(restoreTurns * s.interval())
+	most := restoreTurns * s.interval()
+	late := time.After(most)
+	if !s.restored() {
+		s.log.Info("the new configuration waits until the alerts of before the start are restored: replaced earlier, they would begin to wait anew", "at_most", most)
+	}
 	for !s.restored() {
 		select {
 		case <-ctx.Done():
