@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -44,13 +46,19 @@ func Doctor(ctx context.Context, env Env) error {
 	}
 	m := serviceManager(env.Config, self)
 	r := &doctor.Report{At: time.Now().UTC(), Version: env.Build.Version}
-	settings := map[config.Role]config.Config{}
+	settings, unread := map[config.Role]config.Config{}, map[config.Role]string{}
 	for _, u := range hostUnits {
 		path := filepath.Join(root, u.env)
-		if _, err := os.Stat(path); err != nil {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			path = "" // then the defaults count
 		}
-		c, _, err := config.LoadFile(u.role, path)
+		examineUnit(ctx, r, m, root, u.unit, u.must)
+		c, _, err := config.LoadFile(u.role, path, credentials(m, root)...)
+		var bad *config.Error
+		if errors.As(err, &bad) && bad.Denied() {
+			unread[u.role] = cannotRead(r, u.unit, path, bad)
+			continue
+		}
 		if err != nil {
 			r.Add(doctor.Critical, "the settings of "+u.unit+" stop its start", err.Error(), "a key or value in "+path+" is wrong", "harvest "+string(u.role)+" --env-file "+path)
 			continue
@@ -59,7 +67,6 @@ func Doctor(ctx context.Context, env Env) error {
 		if path != "" {
 			r.OK("settings: %s loads", path)
 		}
-		examineUnit(ctx, r, m, root, u.unit, u.must)
 	}
 	examineEarlier(ctx, r, m, root)
 	lib := filepath.Join(root, "var/lib")
@@ -71,8 +78,16 @@ func Doctor(ctx context.Context, env Env) error {
 	default:
 		r.OK("disk: %d MB free", free>>20)
 	}
-	if pub, ok := settings[config.Publish]; ok {
-		if err := examineDesk(ctx, env, r, pub, settings[config.Export].MetricsPort, filepath.Join(root, hostUnits[0].env), filepath.Join(root, hostUnits[2].env)); err != nil {
+	pub, known := settings[config.Publish]
+	switch why := unread[config.Publish] + unread[config.Export]; {
+	case why != "":
+		r.CannotTell("ports, Redis, proposals, alerts", "where they are stands in the settings that cannot be read", asRoot)
+	case known:
+		unsure := map[string]string{}
+		if unread[config.Monitor] != "" {
+			unsure["rules"] = unread[config.Monitor]
+		}
+		if err := examineDesk(ctx, env, r, pub, settings[config.Export].MetricsPort, root, unsure, credentials(m, root)); err != nil {
 			return err
 		}
 	}
@@ -90,6 +105,36 @@ func Doctor(ctx context.Context, env Env) error {
 		return fmt.Errorf("doctor: %w: %d findings", errFindings, len(r.Findings))
 	}
 	return nil
+}
+
+// asRoot is how everything can be looked at.
+const asRoot = "sudo harvest doctor"
+
+// credentials names the folder from which systemd gives passwords to our services, as NAME=value lines.
+func credentials(m service.Manager, root string) []string {
+	if m.Name() != config.ManagerSystemd {
+		return nil
+	}
+	return []string{"CREDENTIALS_DIRECTORY=" + filepath.Join(root, "etc/quantum/credentials")}
+}
+
+// cannotRead notes that this user may not read the settings of a service: they may be in order or not. It gives the reason.
+func cannotRead(r *doctor.Report, unit, path string, bad *config.Error) (why string) {
+	who := "this user"
+	if u, err := user.Current(); err == nil {
+		who = "user " + u.Username
+	}
+	named := make([]string, len(bad.Problems))
+	for i, p := range bad.Problems {
+		named[i] = p.String()
+	}
+	why = fmt.Sprintf("cannot be read as %s: %s", who, strings.Join(named, "; "))
+	fix := asRoot
+	if group := service.MayRead(path); group != "" {
+		fix += ", or as a member of the group " + group
+	}
+	r.CannotTell("the settings of "+unit, why, fix)
+	return why
 }
 
 func examineUnit(ctx context.Context, r *doctor.Report, m service.Manager, root, unit string, must bool) {
@@ -131,7 +176,7 @@ func examineEarlier(ctx context.Context, r *doctor.Report, m service.Manager, ro
 	}
 }
 
-func examineDesk(ctx context.Context, env Env, r *doctor.Report, pub config.Config, exporterPort int, pubEnv, monEnv string) error {
+func examineDesk(ctx context.Context, env Env, r *doctor.Report, pub config.Config, exporterPort int, root string, unsure map[string]string, environ []string) error {
 	if exporterPort == 0 {
 		exporterPort = 8042
 	}
@@ -160,7 +205,7 @@ func examineDesk(ctx context.Context, env Env, r *doctor.Report, pub config.Conf
 	r.Store(c, 30*time.Second, pub.Keys.Harvest)
 	client := &http.Client{Timeout: 5 * time.Second}
 	examineFigures(ctx, r, client, env.Build.Version, fmt.Sprintf("http://127.0.0.1:%d", pub.PublisherPort), fmt.Sprintf("http://127.0.0.1:%d", exporterPort))
-	return examineByProof(ctx, env, r, st, pub, exporterPort, pubEnv, monEnv)
+	return examineByProof(ctx, env, r, st, pub, exporterPort, root, unsure, environ)
 }
 
 // examineFigures reads what the parts say of themselves.
@@ -188,12 +233,12 @@ func examineFigures(ctx context.Context, r *doctor.Report, client *http.Client, 
 }
 
 // examineByProof lets a proof look for a moment, and turns what does not hold into findings.
-func examineByProof(ctx context.Context, env Env, r *doctor.Report, st *store.Store, pub config.Config, exporterPort int, pubEnv, monEnv string) error {
-	path := pubEnv
+func examineByProof(ctx context.Context, env Env, r *doctor.Report, st *store.Store, pub config.Config, exporterPort int, root string, unsure map[string]string, environ []string) error {
+	path := filepath.Join(root, hostUnits[0].env)
 	if _, err := os.Stat(path); err != nil {
 		path = ""
 	}
-	c, err := env.Config.ProofFor(path, append(config.RuleLines(monEnv),
+	c, err := env.Config.ProofFor(path, append(append(config.RuleLines(filepath.Join(root, hostUnits[2].env)), environ...),
 		fmt.Sprintf("MONITOR_EXPORTER_TARGETS=127.0.0.1:%d", exporterPort), fmt.Sprintf("MONITOR_PUBLISHER_TARGETS=127.0.0.1:%d", pub.PublisherPort))...)
 	if err != nil {
 		return err
@@ -208,6 +253,6 @@ func examineByProof(ctx context.Context, env Env, r *doctor.Report, st *store.St
 	if err != nil {
 		return err
 	}
-	r.FromProof(pack)
+	r.FromProof(pack, unsure)
 	return nil
 }

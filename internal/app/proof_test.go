@@ -4,6 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"quantumharvest/internal/config"
+	"quantumharvest/internal/service"
 )
 
 // Changing an Alertmanager by hand needs its token, in the form that amtool takes.
@@ -22,5 +25,23 @@ func TestAmtoolIsCalledWithTheToken(t *testing.T) {
 	}
 	if got, want := amtool(token), "amtool --http.config.file="+client; got != want {
 		t.Errorf("beside our token: %s, want %s", got, want)
+	}
+}
+
+// Systemd gives passwords to the services from a folder: the doctor asks Redis with the same.
+func TestTheDoctorTakesTheCredentialsOfTheServices(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "etc/quantum/credentials")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "redis-password"), []byte("sesame\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []service.Manager{service.Systemd{}, service.Exec{}} {
+		c, _, err := config.LoadFile(config.Publish, "", credentials(m, root)...)
+		if err != nil || (c.Redis.Password.Reveal() == "sesame") != (m.Name() == config.ManagerSystemd) {
+			t.Errorf("%s: password %t, %v", m.Name(), c.Redis.Password.Reveal() != "", err)
+		}
 	}
 }

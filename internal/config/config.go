@@ -8,7 +8,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"time"
@@ -204,7 +206,7 @@ type Problem struct {
 	Origin  string // where the value was set; blank where there is no one place
 	Value   string // ready to print; blank where it must not be shown or there is none
 	Text    string // what is wrong, and what to write instead
-	Unread  bool   // a file could not be read: a later try may find it
+	Unread  error  // why a file could not be read; nil: it was, and what it holds is wrong
 }
 
 // String is the problem on one line.
@@ -227,7 +229,12 @@ type Error struct {
 
 // Passing tells that nothing is known to be wrong but that files could not be read: the same settings may be good at a later try.
 func (e *Error) Passing() bool {
-	return !slices.ContainsFunc(e.Problems, func(p Problem) bool { return !p.Unread })
+	return !slices.ContainsFunc(e.Problems, func(p Problem) bool { return p.Unread == nil })
+}
+
+// Denied tells that nothing is known to be wrong but that this user may not read files: another one may.
+func (e *Error) Denied() bool {
+	return !slices.ContainsFunc(e.Problems, func(p Problem) bool { return !errors.Is(p.Unread, fs.ErrPermission) })
 }
 
 // Error lists all problems, one on a line.

@@ -20,9 +20,13 @@ func (e unreadError) Error() string { return e.err.Error() }
 // Unwrap gives the cause.
 func (e unreadError) Unwrap() error { return e.err }
 
-func unread(err error) bool {
+// unread is the reason for which a file could not be read, where an error is of that kind.
+func unread(err error) error {
 	var e unreadError
-	return errors.As(err, &e)
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
 }
 
 // openFile opens a regular file. Of a pipe it would wait for the other end, for ever, and it might become one between a look

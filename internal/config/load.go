@@ -85,9 +85,7 @@ func gather(flags *pflag.FlagSet, role Role, environ []string, pinned map[string
 		if err := s.set(&l.draft, v.text); err != nil {
 			before := len(l.problems)
 			l.refuse(s, err.Error())
-			if unread(err) {
-				l.unread(before)
-			}
+			l.unread(before, unread(err))
 		}
 	}
 	l.draft.Role, l.draft.InForce = role, l.inForce(table)
@@ -230,10 +228,10 @@ func (l *loader) refuse(s Setting, text string) {
 	l.failed[key(s)] = true
 }
 
-// unread marks the problems from there on as those of files that could not be read.
-func (l *loader) unread(from int) {
+// unread marks the problems from there on as those of files that could not be read; nil leaves them as they are.
+func (l *loader) unread(from int, why error) {
 	for i := range l.problems[from:] {
-		l.problems[from+i].Unread = true
+		l.problems[from+i].Unread = why
 	}
 }
 

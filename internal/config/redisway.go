@@ -188,7 +188,7 @@ func (l *loader) readPassword(password *Secret, env, path, inURL string) {
 	case err != nil:
 		before := len(l.problems)
 		l.refuseEnv(file, err.Error())
-		l.unread(before)
+		l.unread(before, err)
 	case text == "":
 		l.refuseEnv(file, "the file is empty")
 	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
@@ -215,7 +215,7 @@ func (l *loader) readCredential(password *Secret, name string, others ...string)
 	case err != nil:
 		before := len(l.problems)
 		refuse(err.Error())
-		l.unread(before)
+		l.unread(before, err)
 	case len(raw) > maxPasswordFileBytes || strings.ContainsAny(text, "\r\n"):
 		refuse("the file holds more than one line; it must hold the password alone")
 	case password.Reveal() != "" || slices.ContainsFunc(others, l.isSet):

@@ -32,11 +32,20 @@ type Finding struct {
 	Fix      string   `json:"fix"` // a command
 }
 
+// Unknown is one thing that this user cannot see.
+type Unknown struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+	Fix  string `json:"fix"`
+}
+
 // Report is everything that was found, the most urgent first.
 type Report struct {
 	At       time.Time `json:"at"`
 	Version  string    `json:"version"`
 	Findings []Finding `json:"findings"`
+	// Unknown is what could not be looked at. It may be in order or not: somebody with more rights can tell.
+	Unknown []Unknown `json:"unknown"`
 	// Looked are the things that were looked at and are in order.
 	Looked []string `json:"in_order"`
 }
@@ -44,6 +53,11 @@ type Report struct {
 // Add takes a finding in.
 func (r *Report) Add(s Severity, what, evidence, why, fix string) {
 	r.Findings = append(r.Findings, Finding{s, what, evidence, why, fix})
+}
+
+// CannotTell says that something could not be looked at.
+func (r *Report) CannotTell(what, why, fix string) {
+	r.Unknown = append(r.Unknown, Unknown{what, why, fix})
 }
 
 // OK says that something was looked at and is in order.
@@ -59,7 +73,7 @@ func (r *Report) Sort() {
 	})
 }
 
-// Fine tells whether nothing is wrong.
+// Fine tells whether nothing was found to be wrong.
 func (r *Report) Fine() bool { return len(r.Findings) == 0 }
 
 // String is the report for people.
@@ -68,14 +82,28 @@ func (r *Report) String() string {
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "%s: %s\n  seen: %s\n  why:  %s\n  fix:  %s\n\n", strings.ToUpper(string(f.Severity)), f.What, f.Evidence, f.Why, f.Fix)
 	}
+	for _, u := range r.Unknown {
+		fmt.Fprintf(&b, "UNKNOWN: %s\n  why:  %s\n  fix:  %s\n\n", u.What, u.Why, u.Fix)
+	}
 	for _, l := range r.Looked {
 		fmt.Fprintf(&b, "ok  %s\n", l)
 	}
-	if r.Fine() {
-		b.WriteString("\nNothing is wrong.\n")
-	} else {
-		fmt.Fprintf(&b, "\n%d findings.\n", len(r.Findings))
+	switch {
+	case !r.Fine():
+		fmt.Fprintf(&b, "\n%d findings", len(r.Findings))
+	case len(r.Unknown) > 0:
+		b.WriteString("\nNothing that was seen is wrong")
+	default:
+		b.WriteString("\nNothing is wrong")
 	}
+	if len(r.Unknown) > 0 {
+		things := "things"
+		if len(r.Unknown) == 1 {
+			things = "thing"
+		}
+		fmt.Fprintf(&b, "; %d %s could not be looked at", len(r.Unknown), things)
+	}
+	b.WriteString(".\n")
 	return b.String()
 }
 
@@ -116,12 +144,14 @@ var causes = map[string]cause{
 	},
 }
 
-// FromProof takes the checks of a proof in.
-func (r *Report) FromProof(p proof.Pack) {
+// FromProof takes the checks of a proof in. Those that are named there rest on what is not known: that they fail says nothing.
+func (r *Report) FromProof(p proof.Pack, unsure map[string]string) {
 	for _, c := range p.Checks {
 		switch {
 		case c.Passed:
 			r.OK("%s: %s", c.Name, c.Claim)
+		case unsure[c.Name] != "":
+			r.CannotTell("whether this holds: "+c.Claim, unsure[c.Name], asRoot)
 		default:
 			known, ok := causes[c.Name]
 			if !ok {
@@ -134,6 +164,9 @@ func (r *Report) FromProof(p proof.Pack) {
 		}
 	}
 }
+
+// asRoot is how everything can be looked at.
+const asRoot = "sudo harvest doctor"
 
 // Versions compares what the parts of a desk say of themselves.
 func (r *Report) Versions(parts map[string]string) {

@@ -57,10 +57,13 @@ func TestVersionsAndProof(t *testing.T) {
 	}
 	r.Versions(map[string]string{"publisher": "1.0", "exporter": "1.1"})
 	r.FromProof(proof.Pack{Checks: []proof.Check{
-		{Name: "coverage", Passed: true, Claim: "all"}, {Name: "health", Failures: []string{"no answer"}}, {Name: "three clocks", Claim: "x", Failures: []string{"one"}, ByHand: []string{"by hand"}},
-	}})
+		{Name: "coverage", Passed: true, Claim: "all"},
+		{Name: "health", Failures: []string{"no answer"}},
+		{Name: "three clocks", Claim: "x", Failures: []string{"one"}, ByHand: []string{"by hand"}},
+		{Name: "rules", Claim: "the rules are ours", Failures: []string{"other ones"}},
+	}}, map[string]string{"rules": "nobody can read them"})
 	text := r.String()
-	for _, want := range []string{"different versions", "1.0: publisher", "health does not hold", "ok  coverage", "fix:  by hand"} {
+	for _, want := range []string{"different versions", "1.0: publisher", "health does not hold", "ok  coverage", "fix:  by hand", "UNKNOWN: whether this holds: the rules are ours", "3 findings; 1 thing could not be looked at."} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package service
+
+// MayRead cannot tell on this system.
+func MayRead(string) string { return "" }
