@@ -109,10 +109,76 @@ func TestDebStartsWhatARemovalStopped(t *testing.T) {
 	}
 }
 
+// without lacks user, group or both until systemd-sysusers makes them.
+func (h host) without(t *testing.T, what ...string) {
+	t.Helper()
+	lacks := ""
+	for _, w := range what {
+		lacks += map[string]string{"user": "passwd", "group": "group"}[w] + "|"
+	}
+	h.command(t, "getent", `case "$1" in `+strings.TrimSuffix(lacks, "|")+") exit 2 ;; esac")
+	h.command(t, "systemd-sysusers", "")
+}
+
+// A purge takes away what the package made of user and group, and nothing of before.
+func TestPurgeLeavesAUserOfBefore(t *testing.T) {
+	for name, c := range map[string]struct{ lacks, goes, stays string }{
+		"both were there":      {"", "", "userdel groupdel"},
+		"both are ours":        {"user group", "userdel groupdel", ""},
+		"a group of one's own": {"user", "userdel", "groupdel"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			if c.lacks != "" {
+				h.without(t, strings.Fields(c.lacks)...)
+			}
+			h.run(t, "deb-postinst.sh", "configure", "")
+			h.command(t, "getent", "")
+			h.run(t, "deb-postinst.sh", "configure", "1.0.0") // an upgrade finds the user there
+			h.run(t, "deb-postrm.sh", "remove")
+			called, _ := h.run(t, "deb-postrm.sh", "purge")
+			for _, command := range strings.Fields(c.goes) {
+				if !strings.Contains(called, command+" quantum-harvest") {
+					t.Errorf("%s is not called:\n%s", command, called)
+				}
+			}
+			for _, command := range strings.Fields(c.stays) {
+				if strings.Contains(called, command) {
+					t.Errorf("%s is called:\n%s", command, called)
+				}
+			}
+			if _, err := os.Lstat(filepath.Join(h.dir, "var/lib/quantum-harvest-package")); err == nil {
+				t.Error("what the package remembered is left behind")
+			}
+		})
+	}
+}
+
+// harvest deploy puts units below /etc: they run the program of the package, and an upgrade restarts them. What runs another program
+// it leaves alone.
+func TestAnUpgradeRestartsWhatRunsTheProgram(t *testing.T) {
+	for script, args := range map[string][]string{"deb-postinst.sh": {"configure", "1.0.0"}, "rpm-postun.sh": {"1"}} {
+		h := newHost(t)
+		h.write(t, "etc/systemd/system/quantum-harvest-proposal.service", "[Service]\nExecStart=/usr/bin/harvest publish --env-file x\n")
+		h.write(t, "etc/systemd/system/quantum-harvest-metrics-exporter.service", "[Service]\nExecStart=/usr/bin/python3 /opt/harvest/exporter.py\n")
+		called, _ := h.run(t, script, args...)
+		for unit, want := range map[string]bool{"proposal": true, "metrics-exporter": false, "monitor": true} {
+			if got := strings.Contains(called, "systemctl try-restart quantum-harvest-"+unit+".service"); got != want {
+				t.Errorf("%s: %s is restarted: %t\n%s", script, unit, got, called)
+			}
+		}
+		if strings.Contains(called, "invoke start") {
+			t.Errorf("%s starts what was stopped:\n%s", script, called)
+		}
+	}
+}
+
 // A user that something still runs as cannot be removed: that must not leave the package half removed.
 func TestPurgeWithAUserThatIsInUse(t *testing.T) {
 	h := newHost(t)
+	h.without(t, "user", "group")
 	h.run(t, "deb-postinst.sh", "configure", "")
+	h.command(t, "getent", "")
 	h.command(t, "userdel", "exit 8")
 	h.command(t, "groupdel", "exit 8")
 	if _, said := h.run(t, "deb-postrm.sh", "purge"); !strings.Contains(said, "the user quantum-harvest stays") {

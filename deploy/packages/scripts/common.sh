@@ -5,6 +5,8 @@ etc=/etc/quantum
 shipped=/usr/share/quantum-harvest/env
 # What the package itself put below /etc/quantum, with the checksum it had then.
 made=/var/lib/quantum-harvest-package/env.sha256
+# Names what of user and group the package made: what was there before it stays after it.
+created=/var/lib/quantum-harvest-package/created
 # Says that a removal stopped the services.
 stopped=/var/lib/quantum-harvest-package/stopped
 services="quantum-harvest-proposal.service quantum-harvest-metrics-exporter.service quantum-harvest-monitor.service"
@@ -64,7 +66,21 @@ ours() {
 	done
 }
 
+# restarted: the units that run the program of the package, wherever they lie: harvest deploy puts its own below
+# /etc/systemd/system. One there that runs another program, such as an earlier publisher, has nothing to do with an upgrade.
+restarted() {
+	for unit in $services; do
+		if [ ! -f "/etc/systemd/system/$unit" ] ||
+			grep -Eq '^ExecStart=[-@:+!]*/usr/bin/harvest([[:space:]]|$)' "/etc/systemd/system/$unit"; then
+			echo "$unit"
+		fi
+	done
+}
+
 add_user() {
+	lacking=
+	getent passwd "$user" >/dev/null || lacking=user
+	getent group "$user" >/dev/null || lacking="$lacking group"
 	if ! getent group "$user" >/dev/null || ! getent passwd "$user" >/dev/null; then
 		if command -v systemd-sysusers >/dev/null; then
 			systemd-sysusers quantum-harvest.conf
@@ -75,20 +91,24 @@ add_user() {
 		else
 			adduser --system --group --home /var/lib/quantum-harvest --no-create-home --gecos "Quantum Harvest" "$user"
 		fi
+		mkdir -p -m 0755 "${created%/*}"
+		for what in $lacking; do echo "$what"; done >>"$created"
 	fi
 }
 
-# remove_user: one that something still runs as, such as a unit of the operator's own, cannot be removed. It stays, and the
+made_by_us() { [ -f "$created" ] && grep -qx "$1" "$created"; }
+
+# remove_user: one that was there before the package stays. One that something still runs as, such as a unit of the operator's own, cannot be removed. It stays, and the
 # removal goes on.
 remove_user() {
-	if getent passwd "$user" >/dev/null; then
+	if made_by_us user && getent passwd "$user" >/dev/null; then
 		if command -v userdel >/dev/null; then
 			userdel "$user" || { echo "quantum-harvest: the user $user stays"; return 0; }
 		else
 			deluser --system --quiet "$user" || { echo "quantum-harvest: the user $user stays"; return 0; }
 		fi
 	fi
-	if getent group "$user" >/dev/null; then
+	if made_by_us group && getent group "$user" >/dev/null; then
 		if command -v groupdel >/dev/null; then
 			groupdel "$user" || echo "quantum-harvest: the group $user stays"
 		else

@@ -25,11 +25,13 @@ configure)
 	rm -f "$stopped"
 	if booted; then
 		systemctl daemon-reload || true
-		if [ "$start" = yes ]; then
-			for unit in $(ours); do deb-systemd-invoke start "$unit" || true; done
-		else
-			for unit in $(ours); do systemctl try-restart "$unit" || true; done
-		fi
+		for unit in $(restarted); do
+			if [ "$start" = yes ] && [ ! -f "/etc/systemd/system/$unit" ]; then
+				deb-systemd-invoke start "$unit" || true
+			else
+				systemctl try-restart "$unit" || true
+			fi
+		done
 	fi
 	;;
 abort-upgrade | abort-remove | abort-deconfigure) ;;

@@ -6,8 +6,8 @@ if [ "$1" = purge ]; then
 		done
 	fi
 	remove_env all
-	rm -rf /var/lib/quantum-harvest /var/lib/quantum-harvest-proposal /var/lib/quantum-harvest-package
 	remove_user
+	rm -rf /var/lib/quantum-harvest /var/lib/quantum-harvest-proposal /var/lib/quantum-harvest-package
 elif [ "$1" = remove ]; then
 	if [ -d "${stopped%/*}" ]; then : >"$stopped"; fi
 	if command -v deb-systemd-helper >/dev/null; then

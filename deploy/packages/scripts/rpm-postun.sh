@@ -1,7 +1,7 @@
 if booted; then
 	systemctl daemon-reload || true
 	if [ "$1" -gt 0 ]; then
-		for unit in $(ours); do systemctl try-restart "$unit" || true; done
+		for unit in $(restarted); do systemctl try-restart "$unit" || true; done
 	fi
 fi
 # There is no purge here: what somebody edited, the series and the user stay, as is the custom.
