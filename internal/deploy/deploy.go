@@ -64,6 +64,7 @@ type run struct {
 	o      Options
 	d      config.DeploySettings
 	dir    string
+	stages []stage
 	state  *State
 	step   int
 	client *http.Client
@@ -88,7 +89,7 @@ var stages = []stage{
 
 // Run does what the settings ask for.
 func Run(ctx context.Context, o Options) error {
-	r := &run{o: o, d: o.Config.Deploy, dir: o.Config.Deploy.StateDir, client: &http.Client{Timeout: 10 * time.Second}}
+	r := &run{o: o, d: o.Config.Deploy, dir: o.Config.Deploy.StateDir, stages: stages, client: &http.Client{Timeout: 10 * time.Second}}
 	state, err := loadState(r.dir)
 	if err != nil {
 		return fmt.Errorf("deploy: %w", err)
@@ -152,31 +153,22 @@ func (r *run) forward(ctx context.Context) error {
 		r.state = &State{
 			Begun: time.Now().UTC(), By: r.o.Version, Root: r.d.Root, Manager: r.o.Manager.Name(), Status: Running,
 		}
-		for i, s := range stages {
+		for i, s := range r.stages {
 			r.state.Steps = append(r.state.Steps, Step{Number: i + 1, Name: s.name, Status: Pending})
 		}
 	}
 	if r.state.Root != r.d.Root || r.state.Manager != r.o.Manager.Name() {
 		return fmt.Errorf("deploy: %s was begun with --root %s and --service-manager %s: go on with the same", stateFile(r.dir), r.state.Root, r.state.Manager)
 	}
-	for i, s := range stages {
+	for i, s := range r.stages {
 		r.step = i + 1
 		st := &r.state.Steps[i]
 		if st.Status == Done {
-			r.say("step %d of %d, %s: done before", r.step, len(stages), s.name)
+			r.say("step %d of %d, %s: done before", r.step, len(r.stages), s.name)
 			continue
 		}
-		st.Status = Running
-		if err := r.save(); err != nil {
-			return fmt.Errorf("deploy: %w", err)
-		}
-		r.say("step %d of %d, %s", r.step, len(stages), s.name)
-		facts, err := s.do(r, ctx)
-		r.sayFacts(facts)
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
+		r.say("step %d of %d, %s", r.step, len(r.stages), s.name)
+		if err := r.take(ctx, s, st); err != nil {
 			reason := fmt.Sprintf("step %d, %s, failed: %v", r.step, s.name, err)
 			if ctx.Err() != nil {
 				reason = fmt.Sprintf("it was interrupted in step %d, %s", r.step, s.name)
@@ -186,18 +178,32 @@ func (r *run) forward(ctx context.Context) error {
 			}
 			return fmt.Errorf("deploy: %s\n%w", reason, errRolledBack)
 		}
-		st.Status, st.Ended, st.Facts = Done, time.Now().UTC(), facts
-		if err := r.save(); err != nil {
-			return fmt.Errorf("deploy: %w", err)
-		}
-		r.say("step %d of %d, %s: verified", r.step, len(stages), s.name)
-	}
-	r.state.Status = Done
-	if err := r.save(); err != nil {
-		return fmt.Errorf("deploy: %w", err)
+		r.say("step %d of %d, %s: verified", r.step, len(r.stages), s.name)
 	}
 	r.say("done: this server runs Quantum Harvest. The proof is in %s; harvest deploy --rollback takes everything back.", filepath.Join(r.dir, "after"))
 	return nil
+}
+
+// take takes one step. It counts as done where that is written down: a step that another run would not know of is taken back
+// like one that failed.
+func (r *run) take(ctx context.Context, s stage, st *Step) error {
+	st.Status = Running
+	if err := r.save(); err != nil {
+		return err
+	}
+	facts, err := s.do(r, ctx)
+	r.sayFacts(facts)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	st.Status, st.Ended, st.Facts = Done, time.Now().UTC(), facts
+	if r.step == len(r.stages) {
+		r.state.Status = Done
+	}
+	return r.save()
 }
 
 // errNothing is that there is no earlier publisher.
@@ -210,9 +216,9 @@ func (r *run) dryRun(ctx context.Context) error {
 		r.sayStatus()
 	}
 	var failed error
-	for i, s := range stages {
+	for i, s := range r.stages {
 		r.step = i + 1
-		r.say("step %d of %d, %s", r.step, len(stages), s.name)
+		r.say("step %d of %d, %s", r.step, len(r.stages), s.name)
 		lines, err := s.plan(r, ctx)
 		r.sayFacts(lines)
 		if err != nil {
@@ -267,7 +273,11 @@ func (r *run) rollback(ctx context.Context, reason string) error {
 	r.say("taking everything back: %s", reason)
 	r.state.Status, r.state.Reason = RollingBack, reason
 	// A full disk is no reason to leave the earlier services stopped.
-	failed := errors.Join(r.save(), r.undo(ctx))
+	failed := r.save()
+	if failed != nil {
+		failed = errors.Join(failed, r.markRollback())
+	}
+	failed = errors.Join(failed, r.undo(ctx))
 	if failed != nil {
 		return fmt.Errorf("rollback: not everything could be taken back; put it right and run harvest deploy --rollback again\n%w", failed)
 	}

@@ -5,11 +5,14 @@ package deploy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -157,6 +160,77 @@ func TestRollbackOnAFullDisk(t *testing.T) {
 	}
 	if err := r.rollback(t.Context(), "a test"); err == nil || len(m.started) != 1 {
 		t.Errorf("%v; started: %v", err, m.started)
+	}
+}
+
+// full lets no file be opened, so that nothing can be written, as where there is no room; what is there can still be renamed and removed.
+func full(t *testing.T) (room func()) {
+	t.Helper()
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	none := was
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	room = sync.OnceFunc(func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(room)
+	return room
+}
+
+// A step that was done and cannot be written down is taken back, and the next run knows that, although nothing could be written.
+func TestAStepThatCannotBeWrittenDown(t *testing.T) {
+	for name, fillAt := range map[string]int{"in the middle": 2, "at the end": 3} {
+		t.Run(name, func(t *testing.T) {
+			m := &links{}
+			r := newRun(t, m)
+			r.state = nil
+			ours := filepath.Join(r.d.Root, "etc/ours.conf")
+			room := func() {}
+			var taken []int
+			for n := 1; n <= 3; n++ {
+				r.stages = append(r.stages, stage{name: fmt.Sprint(n), do: func(r *run, _ context.Context) ([]string, error) {
+					taken = append(taken, n)
+					if n == 1 {
+						if _, err := r.put(ours, []byte("x"), 0o644); err != nil {
+							return nil, err
+						}
+						return nil, r.record(Change{Kind: KindService, What: UnitProposal, Active: true})
+					}
+					if n == fillAt {
+						room = full(t)
+					}
+					return nil, nil
+				}})
+			}
+			err := r.forward(t.Context())
+			room()
+			if err == nil || !strings.Contains(err.Error(), "write down how far") {
+				t.Fatalf("a step that cannot be written down: %v", err)
+			}
+			if _, err := os.Lstat(ours); !errors.Is(err, os.ErrNotExist) || len(m.started) != 1 {
+				t.Errorf("it was not taken back: %v, started %v", err, m.started)
+			}
+			if r.state, err = loadState(r.dir); err != nil || r.state == nil || r.state.Status != RollingBack {
+				t.Fatalf("the next run does not know that it was taken back: %+v, %v", r.state, err)
+			}
+			if err := r.forward(t.Context()); !errors.Is(err, errRolledBack) || r.state.Status != RolledBack {
+				t.Errorf("the rollback does not end: %v", err)
+			}
+			if r.state, err = loadState(r.dir); err != nil || r.state.Status != RolledBack {
+				t.Fatalf("%+v, %v", r.state, err)
+			}
+			fillAt, taken = 0, nil
+			if err := r.forward(t.Context()); err != nil || len(taken) != 3 || r.state.Status != Done {
+				t.Errorf("another deployment: %v, steps %v, %s", err, taken, r.state.Status)
+			}
+		})
 	}
 }
 

@@ -89,10 +89,20 @@ type Change struct {
 
 func stateFile(dir string) string { return filepath.Join(dir, "state.json") }
 
+// rollbackFile is what the state file is called once a rollback has begun that could not be written down.
+func rollbackFile(dir string) string { return filepath.Join(dir, "state.rollback.json") }
+
 // loadState reads the state of a deployment; nil where there is none.
 func loadState(dir string) (*State, error) {
 	var s State
-	switch err := stateFormat.Load(stateFile(dir), &s); {
+	err := stateFormat.Load(stateFile(dir), &s)
+	if statefile.Missing(err) {
+		s = State{}
+		if err = stateFormat.Load(rollbackFile(dir), &s); err == nil {
+			s.Status, s.Reason = RollingBack, "it could not be written down how far the deployment was"
+		}
+	}
+	switch {
 	case statefile.Missing(err):
 		return nil, nil
 	case err != nil:
@@ -101,11 +111,25 @@ func loadState(dir string) (*State, error) {
 	return &s, nil
 }
 
+// markRollback notes that a rollback has begun where nothing can be written, as on a full disk: a file that is there still gets
+// another name. The next run would otherwise take steps for done that were taken back.
+func (r *run) markRollback() error {
+	err := os.Rename(stateFile(r.dir), rollbackFile(r.dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was ever written down, so nothing was changed
+	}
+	if err != nil {
+		return fmt.Errorf("write down that it is taken back: %w", err)
+	}
+	return nil
+}
+
 // save writes the state so that a crash leaves the old or the new one, on the disk before anything else happens.
 func (r *run) save() error {
 	if err := stateFormat.Save(stateFile(r.dir), r.state); err != nil {
 		return fmt.Errorf("write down how far the deployment is: %w", err)
 	}
+	_ = os.Remove(rollbackFile(r.dir)) // where both are there, the one that was written counts
 	return nil
 }
 
