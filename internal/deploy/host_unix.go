@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+
+	"quantumharvest/internal/service"
 )
 
 func ownerOf(info fs.FileInfo) (uid, gid int) {
@@ -16,8 +18,8 @@ func ownerOf(info fs.FileInfo) (uid, gid int) {
 	return -1, -1
 }
 
-// ownGroup keeps an interrupt at the terminal from a child: deploy ends it itself.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+// ownGroup keeps an interrupt at the terminal from a child: deploy ends it itself, and where it is killed the kernel does.
+func ownGroup(cmd *exec.Cmd) { service.OwnGroup(cmd, syscall.SIGKILL) }
 
 func terminate(pid int) { _ = syscall.Kill(pid, syscall.SIGTERM) }
 func killHard(pid int)  { _ = syscall.Kill(pid, syscall.SIGKILL) }

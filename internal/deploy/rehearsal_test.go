@@ -207,6 +207,7 @@ func TestKilledInEachStep(t *testing.T) {
 			h := newHost(t)
 			tree, shape := h.tree(), h.shape()
 			h.interrupt(fmt.Sprintf("step %d of 7, %s", i+1, name), syscall.SIGKILL)
+			h.until("no shadow is left", func() bool { return !h.shadowRuns() })
 			if i > 1 { // as if it had come in the middle of writing the program
 				h.file("usr/bin/harvest.tmp1", "half of it")
 			}
@@ -295,4 +296,14 @@ func TestNothingToTakeOver(t *testing.T) {
 			t.Errorf("%v: it goes on without anything to take over\n%s", more, out)
 		}
 	}
+}
+
+// shadowRuns tells whether a publisher of a shadow run of this host lives.
+func (h *host) shadowRuns() bool {
+	all, _ := filepath.Glob("/proc/[0-9]*/environ")
+	return slices.ContainsFunc(all, func(path string) bool {
+		environ, err := os.ReadFile(path)
+		line, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		return err == nil && strings.Contains(string(environ), "KEY_PREFIX=quantum:shadow-") && strings.Contains(string(line), h.root)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -131,6 +132,8 @@ func (r *run) shadow(ctx context.Context) (facts []string, err error) {
 	}
 	rdb := r.o.Desk.Connect(c.Redis)
 	defer rdb.Close()
+	runtime.LockOSThread() // ownGroup goes by the thread that starts the shadow
+	defer runtime.UnlockOSThread()
 	prefix := fmt.Sprintf("quantum:shadow-%d:", time.Now().Unix())
 	change, stop, err := r.startShadow(ctx, c, path, prefix)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -72,6 +72,9 @@ func (s Supervisor) one(ctx context.Context, name string) error {
 		return fmt.Errorf("supervise %s: %w", name, err)
 	}
 	defer pid.release()
+	if err := pid.endOrphan(ctx, stopWithin(s.Root, name)); err != nil {
+		return fmt.Errorf("supervise %s: %w", name, err)
+	}
 	for {
 		u, err := Read(s.Root, name)
 		if err != nil {
@@ -93,8 +96,11 @@ func (s Supervisor) one(ctx context.Context, name string) error {
 	}
 }
 
-// child runs what the unit says, once.
+// child runs what the unit says, once. A supervisor that is killed takes it along: nobody would stop it any more, and a second one
+// would be started beside it.
 func (s Supervisor) child(ctx context.Context, u Unit, pid *pidFile) (failed bool, err error) {
+	runtime.LockOSThread() // see OwnGroup
+	defer runtime.UnlockOSThread()
 	environ := append(os.Environ(), u.Environment...)
 	for _, f := range u.EnvironmentFiles {
 		lines, err := s.Read(f.Path)
@@ -108,6 +114,7 @@ func (s Supervisor) child(ctx context.Context, u Unit, pid *pidFile) (failed boo
 			return false, err
 		}
 	}
+	environ = append(environ, pid.marked())
 	words := expand(u.Exec, environ)
 	log, err := openLog(filepath.Join(s.Root, logDir), u.Name)
 	if err != nil {
@@ -116,11 +123,11 @@ func (s Supervisor) child(ctx context.Context, u Unit, pid *pidFile) (failed boo
 	defer log.Close()
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = environ, u.WorkingDirectory, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	OwnGroup(cmd, syscall.SIGTERM)
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}
-	if err := pid.write(os.Getpid(), cmd.Process.Pid); err != nil {
+	if err := pid.write(holders{supervisor: os.Getpid(), child: cmd.Process.Pid}); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		return false, err
@@ -148,43 +155,6 @@ func (s Supervisor) child(ctx context.Context, u Unit, pid *pidFile) (failed boo
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		}
 	}
-}
-
-// pidFile says who runs a unit, and which process that is. It is locked for as long as that holds.
-type pidFile struct{ f *os.File }
-
-func hold(dir, name string) (*pidFile, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, name+".pid"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	// Whoever asks whether it is held holds it for a moment, too.
-	for deadline := time.Now().Add(2 * time.Second); syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil; {
-		if time.Now().After(deadline) {
-			f.Close()
-			return nil, errors.New("another supervisor runs it already")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return &pidFile{f}, nil
-}
-
-func (p *pidFile) write(supervisor, child int) error {
-	text := fmt.Sprintf("%d\n%d\n", supervisor, child)
-	if err := p.f.Truncate(0); err != nil {
-		return err
-	}
-	_, err := p.f.WriteAt([]byte(text), 0)
-	return err
-}
-
-// release gives the unit up. The file stays: somebody may be waiting for its lock.
-func (p *pidFile) release() {
-	_ = p.f.Truncate(0)
-	p.f.Close()
 }
 
 // openLog appends to the log of a service. A long one is put aside first, in place of the one before it.
@@ -242,38 +212,38 @@ type Exec struct {
 // Name is exec.
 func (Exec) Name() string { return "exec" }
 
-// processes are the supervisor of a unit and its process; 0 where there is none.
-func (e Exec) processes(unit string) (supervisor, child int, err error) {
+// processes are the supervisor of a unit and its process. A process without a supervisor is one that a killed supervisor left.
+func (e Exec) processes(unit string) (holders, error) {
 	f, err := os.Open(filepath.Join(e.Root, runDir, unit+".pid"))
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, 0, nil
+		return holders{}, nil
 	}
 	if err != nil {
-		return 0, 0, err
+		return holders{}, err
 	}
 	defer f.Close()
-	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil {
-		return 0, 0, nil // nobody holds it
+	p := &pidFile{f}
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil {
+		return p.read()
 	}
-	text, err := io.ReadAll(f)
-	if err != nil {
-		return 0, 0, err
+	// Nobody holds it.
+	was, err := p.read()
+	if err != nil || was.child <= 0 || !p.lives(was.child) {
+		return holders{}, nil
 	}
-	words := strings.Fields(string(text))
-	if len(words) != 2 {
-		return 0, 0, nil // it is about to start, or to end
-	}
-	supervisor, err = strconv.Atoi(words[0])
-	if err == nil {
-		child, err = strconv.Atoi(words[1])
-	}
-	return supervisor, child, err
+	return holders{child: was.child, inherited: true}, nil
 }
 
-// Active tells whether a supervisor runs the unit, and its process is there.
+// Active tells whether the process of the unit is there, with its supervisor or without.
 func (e Exec) Active(_ context.Context, unit string) (bool, error) {
-	_, child, err := e.processes(unit)
-	return err == nil && child > 0 && syscall.Kill(child, 0) == nil, err
+	h, err := e.processes(unit)
+	return err == nil && h.child > 0 && syscall.Kill(h.child, 0) == nil, err
+}
+
+// supervised tells whether a supervisor runs the unit, and its own process is there.
+func (e Exec) supervised(unit string) (bool, error) {
+	h, err := e.processes(unit)
+	return err == nil && !h.inherited && h.child > 0 && syscall.Kill(h.child, 0) == nil, err
 }
 
 // Enabled tells whether there is a link for the unit.
@@ -287,11 +257,18 @@ func (e Exec) Enabled(_ context.Context, unit string) (bool, error) {
 
 // Start starts a supervisor for the unit and waits until its process is there.
 func (e Exec) Start(ctx context.Context, unit string) error {
-	if on, err := e.Active(ctx, unit); on || err != nil {
+	if on, err := e.supervised(unit); on || err != nil {
 		return err
 	}
-	if _, err := Read(e.Root, unit); err != nil {
+	u, err := Read(e.Root, unit)
+	if err != nil {
 		return err
+	}
+	within := 15 * time.Second
+	if orphan, err := e.Active(ctx, unit); err != nil {
+		return err
+	} else if orphan {
+		within += u.StopWithin // the supervisor ends it first
 	}
 	log, err := openLog(filepath.Join(e.Root, logDir), "supervise")
 	if err != nil {
@@ -306,8 +283,8 @@ func (e Exec) Start(ctx context.Context, unit string) error {
 	}
 	over := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(over) }()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); {
-		if on, err := e.Active(ctx, unit); on || err != nil {
+	for deadline := time.Now().Add(within); time.Now().Before(deadline); {
+		if on, err := e.supervised(unit); on || err != nil {
 			return err
 		}
 		select {
@@ -318,29 +295,29 @@ func (e Exec) Start(ctx context.Context, unit string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("start %s: it does not run after 15 s: see %s", unit, filepath.Join(e.Root, logDir))
+	return fmt.Errorf("start %s: it does not run after %s: see %s", unit, within, filepath.Join(e.Root, logDir))
 }
 
 // Stop ends the supervisor of a unit, which ends its process first.
 func (e Exec) Stop(ctx context.Context, unit string) error {
-	wait := 35 * time.Second
-	if u, err := Read(e.Root, unit); err == nil {
-		wait = u.StopWithin + 5*time.Second
-	}
+	wait := stopWithin(e.Root, unit) + 5*time.Second
 	for deadline := time.Now().Add(wait); ; {
-		supervisor, child, err := e.processes(unit)
+		h, err := e.processes(unit)
 		if err != nil {
 			return err
 		}
-		if supervisor == 0 && !e.held(unit) {
-			return nil
+		if h.supervisor == 0 && !e.held(unit) {
+			if h.child == 0 {
+				return nil
+			}
+			return e.stopOrphan(ctx, unit)
 		}
-		if supervisor > 0 {
-			_ = syscall.Kill(supervisor, syscall.SIGTERM)
+		if h.supervisor > 0 {
+			_ = syscall.Kill(h.supervisor, syscall.SIGTERM)
 		}
 		if time.Now().After(deadline) {
-			if child > 0 {
-				_ = syscall.Kill(-child, syscall.SIGKILL)
+			if h.child > 0 {
+				_ = syscall.Kill(-h.child, syscall.SIGKILL)
 			}
 			return fmt.Errorf("stop %s: it goes on after %s", unit, wait)
 		}
@@ -350,6 +327,19 @@ func (e Exec) Stop(ctx context.Context, unit string) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// stopOrphan ends what a killed supervisor left. Its pid file is held meanwhile, so that no supervisor begins beside it.
+func (e Exec) stopOrphan(ctx context.Context, unit string) error {
+	pid, err := hold(filepath.Join(e.Root, runDir), unit)
+	if err == nil {
+		defer pid.release()
+		err = pid.endOrphan(ctx, stopWithin(e.Root, unit))
+	}
+	if err != nil {
+		return fmt.Errorf("stop %s: %w", unit, err)
+	}
+	return nil
 }
 
 func (e Exec) held(unit string) bool {
@@ -389,11 +379,11 @@ func (e Exec) Disable(_ context.Context, unit string) error {
 
 // Signal sends SIGHUP.
 func (e Exec) Signal(_ context.Context, unit string) error {
-	_, child, err := e.processes(unit)
-	if err != nil || child == 0 {
+	h, err := e.processes(unit)
+	if err != nil || h.child == 0 {
 		return fmt.Errorf("signal %s: it does not run (%w)", unit, err)
 	}
-	return syscall.Kill(child, syscall.SIGHUP)
+	return syscall.Kill(h.child, syscall.SIGHUP)
 }
 
 // Reread has nothing to do: a unit is read when it is started.

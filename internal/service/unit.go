@@ -23,6 +23,17 @@ type Unit struct {
 	StopWithin       time.Duration
 }
 
+// defaultStop is how long a service may take to stop where its unit does not say.
+const defaultStop = 30 * time.Second
+
+// stopWithin is how long a unit may take to stop.
+func stopWithin(root, name string) time.Duration {
+	if u, err := Read(root, name); err == nil {
+		return u.StopWithin
+	}
+	return defaultStop
+}
+
 // EnvironmentFile is a file of NAME=value lines that the service gets.
 type EnvironmentFile struct {
 	Path     string
@@ -40,7 +51,7 @@ func Read(root, name string) (Unit, error) {
 		extra, _ := filepath.Glob(filepath.Join(root, unitDirs[i], name+".d", "*.conf"))
 		files = append(files, extra...)
 	}
-	u := Unit{Name: name, Path: path, Restart: "no", RestartDelay: 100 * time.Millisecond, StopWithin: 30 * time.Second}
+	u := Unit{Name: name, Path: path, Restart: "no", RestartDelay: 100 * time.Millisecond, StopWithin: defaultStop}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
