@@ -80,6 +80,8 @@ func (w *world) startDesk(t *testing.T, redisURL string) {
 		"harvest", "up", "--plain", "--redis", redisURL, "--feed", "synthetic", "--positions", "demo", "--data", w.data,
 		"--metrics-port", port("8042"), "--publisher-port", port("8041"), "--monitor-port", port("9091"), "--alertmanager-port", port("9093"),
 		"--scrape-interval-sec", "2", "--notify-webhook-url", w.receiver,
+		// All that shows metrics is on, so that the reference is compared with all of them.
+		"--debug-dir", filepath.Join(w.data, "flight"), "--otlp-endpoint", w.receiver,
 	}
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	cmd.Stdout, cmd.Stderr = w.log, w.log

@@ -14,8 +14,10 @@ import (
 	"quantumharvest/internal/engine"
 	"quantumharvest/internal/exporter"
 	"quantumharvest/internal/feed/binance"
+	"quantumharvest/internal/flight"
 	"quantumharvest/internal/listen"
 	"quantumharvest/internal/monitor"
+	"quantumharvest/internal/tracing"
 )
 
 // MetricDoc describes one metric of ours: the table behind docs/METRICS.md.
@@ -25,6 +27,7 @@ type MetricDoc struct {
 	Labels []string
 	Help   string
 	Ports  []string // publisher, exporter, monitor
+	When   string   // what it takes for the metric to be there, as "while X is set"; blank: it always is
 	Legacy bool     // the name is that of the earlier services: exact, never to be renamed
 }
 
@@ -44,8 +47,13 @@ func MetricDocs() []MetricDoc {
 	r := &metricRecorder{add: func(d MetricDoc) { add("publisher", d) }}
 	engine.NewMetrics(r)
 	newPublisherMetrics(r)
-	registerFeed(r, func() binance.Stats { return binance.Stats{} })
 	registerBuild(r, buildinfo.Info{})
+	only := func(when string) *metricRecorder {
+		return &metricRecorder{add: func(d MetricDoc) { d.When = when; add("publisher", d) }}
+	}
+	registerFeed(only("with market data of an exchange (`HARVEST_FEED`)"), func() binance.Stats { return binance.Stats{} })
+	only("while `DEBUG_DIR` is set").MustRegister(flight.Counter())
+	only("while `OTEL_EXPORTER_OTLP_ENDPOINT` is set").MustRegister(tracing.Spans())
 	for _, port := range []string{"publisher", "exporter", "monitor"} {
 		newReloadGauges(&metricRecorder{add: func(d MetricDoc) { add(port, d) }})
 	}

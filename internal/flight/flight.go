@@ -76,6 +76,18 @@ type wish struct {
 	what, detail string
 }
 
+// Counter is the metric of a recorder.
+func Counter() *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "quantum_harvest_flight_records_total",
+		Help: "Wishes to save what the process did before a heartbeat was missed, by result: saved, failed, limited (too soon after the one before).",
+	}, []string{"result"})
+	for _, result := range []string{saved, failed, limited} {
+		c.WithLabelValues(result)
+	}
+	return c
+}
+
 // Open makes the folder, removes what killed processes left half written, and begins to record. Only one Recorder of a
 // process records at a time.
 func Open(o Options) (*Recorder, error) {
@@ -96,16 +108,10 @@ func Open(o Options) (*Recorder, error) {
 	}
 	r := &Recorder{
 		opts: o, begun: o.Now(), wishes: make(chan wish, 1),
-		rec: trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: window, MaxBytes: windowBytes}),
-		counter: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "quantum_harvest_flight_records_total",
-			Help: "Wishes to save what the process did before a heartbeat was missed, by result: saved, failed, limited (too soon after the one before).",
-		}, []string{"result"}),
+		rec:     trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: window, MaxBytes: windowBytes}),
+		counter: Counter(),
 	}
 	r.write = r.rec.WriteTo
-	for _, result := range []string{saved, failed, limited} {
-		r.counter.WithLabelValues(result)
-	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("flight records: make the folder (DEBUG_DIR): %w", err)
 	}

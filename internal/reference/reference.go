@@ -111,7 +111,11 @@ func metrics() (string, error) {
 			if m.Legacy {
 				name += " ¹"
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, m.Type, code(m.Labels), unit(m.Name, m.Type), cell(m.Help), links(used[m.Name]))
+			meaning := cell(m.Help)
+			if m.When != "" {
+				meaning += " Only " + m.When + "."
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, m.Type, code(m.Labels), unit(m.Name, m.Type), meaning, links(used[m.Name]))
 		}
 		b.WriteByte('\n')
 	}

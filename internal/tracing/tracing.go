@@ -158,14 +158,20 @@ const (
 	failed  = "failed"  // the receiver did not take it
 )
 
-func newQueue(exporter sdktrace.SpanExporter, log *slog.Logger, reg prometheus.Registerer) *queue {
-	q := &queue{exporter: exporter, log: log, spans: prometheus.NewCounterVec(prometheus.CounterOpts{
+// Spans is the metric of the traces.
+func Spans() *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "quantum_harvest_trace_spans_total",
 		Help: "Spans of OpenTelemetry traces by what became of them: sent, dropped (too many waited), failed (the receiver did not take them).",
-	}, []string{"result"})}
+	}, []string{"result"})
 	for _, result := range []string{sent, dropped, failed} {
-		q.spans.WithLabelValues(result)
+		c.WithLabelValues(result)
 	}
+	return c
+}
+
+func newQueue(exporter sdktrace.SpanExporter, log *slog.Logger, reg prometheus.Registerer) *queue {
+	q := &queue{exporter: exporter, log: log, spans: Spans()}
 	if reg != nil {
 		reg.MustRegister(q.spans)
 	}
