@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -88,4 +89,34 @@ func (d *drawers) sortInto(out, x []float64) {
 	}
 	copy(out, x)
 	slices.Sort(out)
+}
+
+// orderInto writes the ids of the values, which count up from first, to out, that of the lowest first.
+func (d *drawers) orderInto(out []uint16, first uint16, x []float64) {
+	fits := len(x) <= len(d.drawer)
+	if fits {
+		rank, drawer, fullest := d.fill(x)
+		if fits = fullest <= drawerLimit; fits {
+			for i, k := range drawer {
+				out[rank[k]] = uint16(i)
+				rank[k]++
+			}
+			for i := 1; i < len(out); i++ {
+				at, k := out[i], i
+				for ; k > 0 && x[out[k-1]] > x[at]; k-- {
+					out[k] = out[k-1]
+				}
+				out[k] = at
+			}
+		}
+	}
+	if !fits {
+		for i := range out {
+			out[i] = uint16(i)
+		}
+		slices.SortFunc(out, func(a, b uint16) int { return cmp.Compare(x[a], x[b]) })
+	}
+	for i := range out {
+		out[i] += first
+	}
 }

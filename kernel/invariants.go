@@ -1,28 +1,34 @@
 package kernel
 
-import "slices"
-
 // check panics where what a stream keeps is not what its closes give.
 func (s *Stream) check() {
 	lp := s.logPrices()
-	returns := last(lp, s.e.p.Vol.Window+1)
 	switch {
 	case len(lp) != s.e.required:
 		panic("kernel: a stream has lost log prices")
-	case !slices.IsSorted(s.sorted):
-		panic("kernel: the returns of a stream are out of order")
 	case s.same != sameSigns(last(lp, s.e.p.Regime.Window+1)):
 		panic("kernel: a stream has miscounted signs")
 	}
-	for i, y := range returns[1:] {
-		if _, found := slices.BinarySearch(s.sorted, y-returns[i]); !found {
-			panic("kernel: a stream has lost a return")
-		}
-	}
 	h, newest := s.heights()
+	s.returns.check(s.points(), newest-uint16(len(s.returns)-1))
 	for i := range s.sweeps {
 		if sw := &s.sweeps[i]; !sw.lost {
 			sw.check(h, newest-uint16(len(sw.order)-1), s.e.slopes.seen)
+		}
+	}
+}
+
+// check panics where the returns are not those of the window or out of order.
+func (o returnOrder) check(h heights, oldest uint16) {
+	var seen [mostRoom / 64]uint64
+	for i, id := range o {
+		at := id - oldest
+		if int(at) >= len(o) || seen[at/64]>>(at%64)&1 == 1 {
+			panic("kernel: a stream has lost a return")
+		}
+		seen[at/64] |= 1 << (at % 64)
+		if i > 0 && h.returnTo(o[i-1]) > h.returnTo(id) {
+			panic("kernel: the returns of a stream are out of order")
 		}
 	}
 }

@@ -157,29 +157,31 @@ func median(a []float64) float64 {
 	return 0.5 * (maxOf(a[:n]) + a[n])
 }
 
-// quantile interpolates linearly between the order statistics of sorted at position (n-1)q.
-func quantile(sorted []float64, q float64) float64 {
-	h := float64(float64(len(sorted)-1) * q)
+// quantile interpolates linearly between the order statistics of s at position (n-1)q.
+func quantile(s sortedReturns, q float64) float64 {
+	n := s.len()
+	h := float64(float64(n-1) * q)
 	i := int(h)
-	if i >= len(sorted)-1 {
-		return sorted[len(sorted)-1]
+	if i >= n-1 {
+		return s.at(n - 1)
 	}
-	return sorted[i] + float64((sorted[i+1]-sorted[i])*(h-float64(i)))
+	return s.at(i) + float64((s.at(i+1)-s.at(i))*(h-float64(i)))
 }
 
-// clippedMedianDeviation is the median of |x - m| over a sorted, non-empty series whose elements are first clipped to
-// the bounds, where m is their median.
-func clippedMedianDeviation(s []float64, low, high float64) float64 {
+// clippedMedianDeviation is the median of |x - m| over a non-empty series whose elements are first clipped to the bounds,
+// where m is their median.
+func clippedMedianDeviation(s sortedReturns, low, high float64) float64 {
 	// Deviations rise from the middle of the series to both ends.
-	mid := len(s) / 2
-	center := clip(s[mid], low, high)
-	if len(s)%2 == 0 {
-		center = 0.5 * (clip(s[mid-1], low, high) + center)
+	n := s.len()
+	mid := n / 2
+	center := clip(s.at(mid), low, high)
+	if n%2 == 0 {
+		center = 0.5 * (clip(s.at(mid-1), low, high) + center)
 	}
-	below := func(i int) float64 { return center - clip(s[mid-1-i], low, high) }
-	above := func(i int) float64 { return clip(s[mid+i], low, high) - center }
+	below := func(i int) float64 { return center - clip(s.at(mid-1-i), low, high) }
+	above := func(i int) float64 { return clip(s.at(mid+i), low, high) - center }
 	// The mid smallest deviations are the first few of those below and the rest of those above; find how many below.
-	few, many := max(0, mid-(len(s)-mid)), mid
+	few, many := max(0, mid-(n-mid)), mid
 	for few < many {
 		i := int(uint(few+many) >> 1)
 		if below(i) < above(mid-i-1) {
@@ -192,10 +194,10 @@ func clippedMedianDeviation(s []float64, low, high float64) float64 {
 	if few < mid {
 		next = below(few)
 	}
-	if mid-few < len(s)-mid {
+	if mid-few < n-mid {
 		next = min(next, above(mid-few))
 	}
-	if len(s)%2 == 1 {
+	if n%2 == 1 {
 		return next
 	}
 	previous := 0.0
@@ -206,19 +208,6 @@ func clippedMedianDeviation(s []float64, low, high float64) float64 {
 		previous = max(previous, above(mid-few-1))
 	}
 	return 0.5 * (next + previous)
-}
-
-// exchange takes one element of a sorted series out and puts another one in.
-func exchange(sorted []float64, out, in float64) {
-	i, _ := slices.BinarySearch(sorted, out)
-	j, _ := slices.BinarySearch(sorted, in)
-	if j <= i {
-		copy(sorted[j+1:i+1], sorted[j:i])
-		sorted[j] = in
-		return
-	}
-	copy(sorted[i:j-1], sorted[i+1:j])
-	sorted[j-1] = in
 }
 
 func abs(x int) int { return max(x, -x) }

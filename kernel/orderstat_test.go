@@ -126,7 +126,7 @@ func TestClippedMedianDeviation(t *testing.T) {
 		for i, x := range clipped {
 			clipped[i] = math.Abs(x - center)
 		}
-		if got, want := clippedMedianDeviation(s, low, high), plainMedian(clipped); got != want {
+		if got, want := clippedMedianDeviation(sortedReturns{values: s}, low, high), plainMedian(clipped); got != want {
 			t.Fatalf("median deviation of %v between %v and %v is %v, want %v", s, low, high, got, want)
 		}
 	})
@@ -163,22 +163,6 @@ func TestNeighbours(t *testing.T) {
 	})
 }
 
-func TestExchange(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := series(1, 60).Draw(t, "s")
-		slices.Sort(s)
-		i := rapid.IntRange(0, len(s)-1).Draw(t, "out")
-		in := rapid.OneOf(rapid.SampledFrom(s), rapid.Float64Range(-30, 30)).Draw(t, "in")
-		want := slices.Clone(s)
-		want[i] = in
-		slices.Sort(want)
-		exchange(s, s[i], in)
-		if !slices.Equal(s, want) {
-			t.Fatalf("got %v, want %v", s, want)
-		}
-	})
-}
-
 func TestDrawersSort(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var d drawers
@@ -192,14 +176,72 @@ func TestDrawersSort(t *testing.T) {
 	})
 }
 
+func TestDrawersOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d drawers
+		d.reserve(200)
+		x := series(1, 300).Draw(t, "x") // also more than there are drawers
+		first := rapid.Uint16().Draw(t, "first")
+		got := make([]uint16, len(x))
+		d.orderInto(got, first, x)
+		values := make([]float64, len(x))
+		for i, id := range got {
+			values[i] = x[id-first]
+		}
+		if want := slices.Sorted(slices.Values(x)); !slices.Equal(values, want) {
+			t.Fatalf("got %v, want %v", values, want)
+		}
+		slices.SortFunc(got, func(a, b uint16) int { return int(a-first) - int(b-first) })
+		for i, id := range got {
+			if id != first+uint16(i) {
+				t.Fatalf("of the ids from %d on place %d has %d", first, i, id)
+			}
+		}
+	})
+}
+
+func TestReturnOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		y := series(3, 80).Draw(t, "y")
+		h := heights{y: y[:len(y)-1], first: rapid.Uint16().Draw(t, "first")}
+		n := rapid.IntRange(1, len(h.y)-1).Draw(t, "window")
+		e := &Estimator{p: MarketParams{Vol: VolParams{Window: n}}, r: make([]float64, n)}
+		e.drawers.reserve(n)
+		o := make(returnOrder, n)
+		e.orderReturns(o, h)
+		newest := h.first + uint16(len(h.y)-1)
+		compare := func() {
+			got, want := make([]float64, n), make([]float64, n)
+			sorted := sortedReturns{order: o, points: h}
+			for i := range want {
+				got[i], want[i] = sorted.at(i), h.returnTo(newest-uint16(i))
+			}
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Fatalf("got %v, want %v", got, want)
+			}
+			o.check(h, newest-uint16(n-1))
+		}
+		compare()
+		h.y, newest = y, newest+1
+		o.put(h, newest-uint16(n), newest)
+		compare()
+		for range rapid.IntRange(0, 3).Draw(t, "revisions") {
+			y[len(y)-1] = rapid.OneOf(rapid.SampledFrom(y), rapid.Float64Range(-30, 30)).Draw(t, "price")
+			o.put(h, newest, newest)
+			compare()
+		}
+	})
+}
+
 func TestQuantile(t *testing.T) {
 	s := []float64{1, 2, 4, 8, 16}
 	for _, c := range []struct{ q, want float64 }{{0, 1}, {0.25, 2}, {0.5, 4}, {0.625, 6}, {1, 16}, {0.1, 1.4}} {
-		if got := quantile(s, c.q); math.Abs(got-c.want) > 1e-12 {
+		if got := quantile(sortedReturns{values: s}, c.q); math.Abs(got-c.want) > 1e-12 {
 			t.Errorf("quantile %v is %v, want %v", c.q, got, c.want)
 		}
 	}
-	if got := quantile([]float64{3}, 0.7); got != 3 {
+	if got := quantile(sortedReturns{values: []float64{3}}, 0.7); got != 3 {
 		t.Errorf("quantile of one value is %v", got)
 	}
 }

@@ -103,12 +103,12 @@ func (e *Estimator) State(prices []float64) (st MarketState, ok bool, err error)
 			return MarketState{}, false, err
 		}
 	}
-	e.sortReturns(e.sorted, e.lp)
+	sorted := sortedReturns{values: e.sortReturns(e.lp)}
 	for i, w := range e.p.Trend.Windows {
 		e.mu[i] = e.trend(last(e.lp, w))
 	}
 	same := sameSigns(last(e.lp, e.p.Regime.Window+1))
-	if st, err = e.state(e.lp, e.sorted, same, &movingVariance{}); err != nil {
+	if st, err = e.state(e.lp, sorted, same, &movingVariance{}); err != nil {
 		return MarketState{}, false, err
 	}
 	return st, true, nil
@@ -167,18 +167,29 @@ func (e *Estimator) reserve() {
 	}
 }
 
-// sortReturns writes the returns that volatility looks at in rising order.
-func (e *Estimator) sortReturns(sorted, lp []float64) {
+// sortReturns gives the returns that volatility looks at in rising order. They are scratch.
+func (e *Estimator) sortReturns(lp []float64) []float64 {
+	e.takeReturns(lp)
+	e.drawers.sortInto(e.sorted, e.r)
+	return e.sorted
+}
+
+// orderReturns puts the same returns into order.
+func (e *Estimator) orderReturns(o returnOrder, h heights) {
+	e.takeReturns(h.y)
+	e.drawers.orderInto(o, h.first+uint16(len(h.y)-len(o)), e.r)
+}
+
+func (e *Estimator) takeReturns(lp []float64) {
 	lp = last(lp, e.p.Vol.Window+1)
 	for i := range e.r {
 		e.r[i] = lp[i+1] - lp[i]
 	}
-	e.drawers.sortInto(sorted, e.r)
 }
 
 // state puts a market state together from log prices, the returns of volatility in order, the number of neighbouring
 // returns of the same sign, and the slopes in e.mu.
-func (e *Estimator) state(lp, sorted []float64, same int, v *movingVariance) (MarketState, error) {
+func (e *Estimator) state(lp []float64, sorted sortedReturns, same int, v *movingVariance) (MarketState, error) {
 	var st MarketState
 	st.Sigma, st.SpikeProxy = e.volatility(last(lp, e.p.Vol.Window+1), sorted, v)
 	for i, w := range e.weights {

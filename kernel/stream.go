@@ -11,7 +11,7 @@ package kernel
 // is W squared: all slopes of a window are computed where they are the same but for rounding, as in exactly exponential
 // growth.
 //
-// A Stream holds about 6 kB with the default parameters and does not allocate. It uses the scratch of its Estimator:
+// A Stream holds about 4 kB with the default parameters and does not allocate. It uses the scratch of its Estimator:
 // an Estimator and its streams must not be used by several goroutines at once.
 type Stream struct {
 	e     *Estimator
@@ -24,29 +24,37 @@ type Stream struct {
 	first    uint16 // id of room[0]
 
 	// Where ready, what follows belongs to those closes. It is made by the first State that has enough of them.
-	ready  bool
-	sorted []float64 // the returns that volatility looks at, in rising order
-	same   int       // neighbouring returns of the same sign that the regime looks at
-	moving movingVariance
-	sweeps []sweep // of the trend windows; none where slopes are not followed
+	ready bool
+	// returns are those that volatility looks at. In a window of more points than there are ids they are sorted anew for
+	// every state.
+	returns returnOrder
+	same    int // neighbouring returns of the same sign that the regime looks at
+	moving  movingVariance
+	sweeps  []sweep // of the trend windows; none where slopes are not followed
 
 	fresh bool // state and err belong to the closes
 	state MarketState
 	err   error
 }
 
-// spare is the number of closes that are added between two moves of all log prices to the front of their room.
-const spare = 63
+const (
+	// spare is the number of closes that are added between two moves of all log prices to the front of their room.
+	spare = 31
+	// mostRoom is for how many points there are ids.
+	mostRoom = 1 << 16
+)
 
 // NewStream makes an empty stream whose window holds up to that many closes, at least one. It has a state where that
 // is Required closes or more; the numbers are those of Estimator.State for the closes of the window.
 func (e *Estimator) NewStream(window int) *Stream {
 	e.reserve()
 	s := &Stream{
-		e:      e,
-		limit:  max(window, 1),
-		room:   make([]float64, e.required+spare),
-		sorted: make([]float64, e.p.Vol.Window),
+		e:     e,
+		limit: max(window, 1),
+		room:  make([]float64, e.required+spare),
+	}
+	if len(s.room) <= mostRoom {
+		s.returns = make(returnOrder, e.p.Vol.Window)
 	}
 	if e.p.Trend.Method == TrendTheilSen {
 		s.sweeps = make([]sweep, len(e.p.Trend.Windows))
@@ -137,6 +145,11 @@ func (s *Stream) State() (st MarketState, ok bool, err error) {
 
 func (s *Stream) logPrices() []float64 { return s.room[s.from:s.to] }
 
+// points are all that there are log prices of.
+func (s *Stream) points() heights {
+	return heights{y: s.logPrices(), first: s.first + uint16(s.from)}
+}
+
 // heights are those of the points of every sweep, with the id of the newest.
 func (s *Stream) heights() (h heights, newest uint16) {
 	from := max(s.from, s.to-maxTheilSenWindow)
@@ -156,14 +169,15 @@ func (s *Stream) append(y float64) {
 // advance is append where everything else follows.
 func (s *Stream) advance(y float64) {
 	lp, n := s.logPrices(), s.e.required-1
-	vol, regime := s.e.p.Vol.Window, s.e.p.Regime.Window
-	exchange(s.sorted, lp[n-vol+1]-lp[n-vol], y-lp[n])
-	if regime > 1 {
+	if regime := s.e.p.Regime.Window; regime > 1 {
 		s.same += sameSign(lp[n-1], lp[n], y) - sameSign(lp[n-regime], lp[n-regime+1], lp[n-regime+2])
 	}
 	s.moving.known = false
 	s.append(y)
 	h, newest := s.heights()
+	if s.returns != nil {
+		s.returns.put(s.points(), newest-uint16(len(s.returns)), newest)
+	}
 	for i := range s.sweeps {
 		sw := &s.sweeps[i]
 		sw.slide(h, newest-uint16(len(sw.order)))
@@ -173,11 +187,13 @@ func (s *Stream) advance(y float64) {
 // replace brings everything else up to date after the newest log price has changed.
 func (s *Stream) replace(before float64) {
 	lp, n := s.logPrices(), s.e.required-1
-	exchange(s.sorted, before-lp[n-1], lp[n]-lp[n-1])
 	if s.e.p.Regime.Window > 1 {
 		s.same += sameSign(lp[n-2], lp[n-1], lp[n]) - sameSign(lp[n-2], lp[n-1], before)
 	}
 	h, newest := s.heights()
+	if s.returns != nil {
+		s.returns.put(s.points(), newest, newest)
+	}
 	for i := range s.sweeps {
 		s.sweeps[i].move(h, newest)
 	}
@@ -187,7 +203,9 @@ func (s *Stream) replace(before float64) {
 func (s *Stream) refresh() {
 	e, lp := s.e, s.logPrices()
 	if !s.ready {
-		e.sortReturns(s.sorted, lp)
+		if s.returns != nil {
+			e.orderReturns(s.returns, s.points())
+		}
 		s.same = sameSigns(last(lp, e.p.Regime.Window+1))
 		s.moving.known = false
 		for i := range s.sweeps {
@@ -206,6 +224,10 @@ func (s *Stream) refresh() {
 	if invariants {
 		s.check()
 	}
-	s.state, s.err = e.state(lp, s.sorted, s.same, &s.moving)
+	sorted := sortedReturns{order: s.returns, points: s.points()}
+	if s.returns == nil {
+		sorted.values = e.sortReturns(lp)
+	}
+	s.state, s.err = e.state(lp, sorted, s.same, &s.moving)
 	s.fresh = true
 }

@@ -14,8 +14,8 @@ type movingVariance struct {
 }
 
 // volatility is the blend of a moving and a median-based estimate over winsorised returns, given the log prices between
-// which they lie and, sorted, themselves.
-func (e *Estimator) volatility(lp, sorted []float64, v *movingVariance) (sigma, spike float64) {
+// which they lie and, in order, themselves.
+func (e *Estimator) volatility(lp []float64, sorted sortedReturns, v *movingVariance) (sigma, spike float64) {
 	p := &e.p.Vol
 	low, high := quantile(sorted, p.WinsorQLow), quantile(sorted, p.WinsorQHigh)
 	n := len(lp) - 1
