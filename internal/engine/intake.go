@@ -113,7 +113,8 @@ func (e *Engine) pastExtremes(s *symbol) {
 }
 
 func (e *Engine) takeSnapshot(snap feed.Snapshot) {
-	for _, ch := range e.book.Observe(snap.Snapshot, e.clock.Strategy(e.now)) {
+	changes := e.book.Observe(snap.Snapshot, e.clock.Strategy(e.now))
+	for _, ch := range changes {
 		s := e.symbol(ch.Symbol)
 		switch ch.Kind {
 		case position.Opened:
@@ -129,6 +130,9 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 			e.closePosition(s, ch.Before, reasonRenewed)
 			e.openPosition(s, ch.After)
 		}
+	}
+	if len(changes) > 0 {
+		e.refreshUniverse()
 	}
 	e.sweep(&snap.Snapshot)
 	e.noteRefused(&snap.Snapshot)
@@ -174,7 +178,6 @@ func (e *Engine) openPosition(s *symbol, p position.Position) {
 	s.positionAt, s.positionSeen = p.UpdatedAt, e.now
 	e.pastExtremes(s)
 	e.touch(s)
-	e.refreshUniverse()
 	if !s.covered {
 		e.opts.Log.Warn("open position outside SYMBOLS is not covered", "symbol", s.name, "side", p.Side)
 		return
@@ -203,7 +206,6 @@ func (e *Engine) closePosition(s *symbol, p position.Position, reason string) {
 		e.opts.Log.Info("position closed", "symbol", s.name, "side", p.Side, "episode", p.Episode, "reason", reason)
 	}
 	s.endEpisode()
-	e.refreshUniverse()
 }
 
 // refuse counts one refused input and says so, at most once a minute for the same symbol, field and reason.

@@ -63,10 +63,21 @@ type record struct {
 	value float64
 }
 
+const (
+	// recordsRoom is for how many records there is room: 300 candles have about twenty.
+	recordsRoom = 24
+	// recordsMore is how many more there is room for where that is not enough.
+	recordsMore = 8
+)
+
 func (r *records) add(open int64, value float64) {
 	kept := *r
 	for len(kept) > 0 && kept[len(kept)-1].value <= value {
 		kept = kept[:len(kept)-1]
+	}
+	if len(kept) == cap(kept) {
+		// Twice as much room, as append gives, would be half empty, and what it leaves behind as much again.
+		kept = append(make(records, 0, max(recordsRoom, len(kept)+recordsMore)), kept...)
 	}
 	*r = append(kept, record{open, value})
 }
@@ -226,7 +237,7 @@ func (s *Series) Extremes(since time.Time) (high, low float64, ok bool) {
 
 func (s *Series) push(bar seriesBar, c Candle) {
 	if s.closes == nil {
-		room := s.limit + s.limit/16 + 4
+		room := s.limit + max(s.limit/16, 4)
 		s.closes, s.digests = make([]float64, room), make([]uint32, room)
 	}
 	if s.to > s.from && bar.open != untimed {

@@ -67,6 +67,66 @@ func TestTendFollowsTheHeap(t *testing.T) {
 	runtime.KeepAlive(alive)
 }
 
+// What was free for a while is given back, and then not looked for again for a while.
+func TestIdle(t *testing.T) {
+	const much = leastIdle
+	var i idle
+	see := func(free uint64, times int) (released int) {
+		for range times {
+			if i.look(free) {
+				released++
+			}
+		}
+		return released
+	}
+	if see(much, idleLooks-1) != 0 || see(much, 1) != 1 {
+		t.Error("what was free all the time is not given back when it was free for long enough")
+	}
+	if see(10*much, idleAgain) != 0 {
+		t.Error("memory is given back again soon after the last time")
+	}
+	if see(10*much, idleLooks) != 1 {
+		t.Error("memory is not given back again when that is allowed")
+	}
+	i = idle{}
+	for range 10 {
+		if see(10*much, idleLooks-1)+see(much-1, 1) != 0 {
+			t.Fatal("memory that was needed in between is given back")
+		}
+	}
+}
+
+// What is freed leaves the process, although the collector would keep a tenth of its goal.
+func TestTendGivesBack(t *testing.T) {
+	alive := make([][]byte, 512)
+	for i := range alive {
+		alive[i] = make([]byte, 64<<10)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Tend(ctx, Options{})
+	}()
+	for i := range alive {
+		if i%8 != 0 {
+			alive[i] = nil
+		}
+	}
+	runtime.GC()
+	livetest.Eventually(t, 60*time.Second, func() error {
+		free := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}}
+		metrics.Read(free)
+		if v := free[0].Value.Uint64(); v >= leastIdle {
+			return fmt.Errorf("%d bytes are free and still here", v)
+		}
+		return nil
+	})
+	cancel()
+	<-done
+	runtime.KeepAlive(alive)
+}
+
 func isPercent(want int) error {
 	got := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	metrics.Read(got)
