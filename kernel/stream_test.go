@@ -391,3 +391,29 @@ func wantField(t *testing.T, err error, field string) {
 		t.Errorf("got %v, want a refusal of %s", err, field)
 	}
 }
+
+// TestStreamBeyondIds has a window of more points than there are ids for.
+func TestStreamBeyondIds(t *testing.T) {
+	p := DefaultMarketParams()
+	p.Vol.Window = mostRoom + 100
+	w := newTwin(t, p, p.Vol.Window+1)
+	prices := make([]float64, p.Vol.Window+1)
+	seed, level := uint64(1), 100.0
+	next := func() float64 {
+		seed = seed*6364136223846793005 + 1442695040888963407
+		level *= 1 + float64(int64(seed)>>11)/(1<<52)*0.001
+		return level
+	}
+	for i := range prices {
+		prices[i] = next()
+	}
+	w.reset(prices)
+	w.compare()
+	for i := range 2 * spare {
+		w.push(next())
+		w.revise(next())
+		if i%16 == 0 {
+			w.compare()
+		}
+	}
+}
