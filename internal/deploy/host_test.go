@@ -110,9 +110,9 @@ func setUp(t *testing.T, watched bool, more ...string) *host {
 	} else {
 		receiver := httptest.NewServer(h.told)
 		t.Cleanup(receiver.Close)
-		h.file("etc/quantum/harvest-monitor.env", fmt.Sprintf("MONITOR_SCRAPE_INTERVAL_SEC=1\nPUBLISH_INTERVAL_SEC=2\nMAX_PUBLISH_AGE_SEC=8\nMONITOR_PORT=%d\n"+
-			"ALERTMANAGER_PORT=%d\nNOTIFY_WEBHOOK_URL=%s\nMONITOR_EXPORTER_TARGETS=127.0.0.1:%d\nMONITOR_PUBLISHER_TARGETS=127.0.0.1:%d\n",
-			h.prometheus, h.alertmanager, receiver.URL, h.exporter, h.publisher))
+		// The rest is carried over from the earlier services.
+		h.file("etc/quantum/harvest-monitor.env", fmt.Sprintf("MONITOR_SCRAPE_INTERVAL_SEC=1\nMONITOR_PORT=%d\nALERTMANAGER_PORT=%d\nNOTIFY_WEBHOOK_URL=%s\n",
+			h.prometheus, h.alertmanager, receiver.URL))
 	}
 	h.endWithTest("quantum-harvest-monitor.service")
 	for _, unit := range []string{"quantum-harvest-proposal.service", "quantum-harvest-metrics-exporter.service"} {

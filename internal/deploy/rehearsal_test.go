@@ -181,6 +181,24 @@ func TestRehearsalWithOurMonitor(t *testing.T) {
 	}
 }
 
+// A monitor of ours that would tell nobody of an alert shows before anything is done, not in the proof at the end.
+func TestMonitorThatTellsNobody(t *testing.T) {
+	h := setUp(t, false)
+	h.file("etc/quantum/harvest-monitor.env", fmt.Sprintf("MONITOR_PORT=%d\nALERTMANAGER_PORT=%d\n", h.prometheus, h.alertmanager))
+	tree, shape := h.tree(), h.shape()
+	for _, more := range [][]string{{"--dry-run"}, nil} {
+		raw, err := h.deploy(more...).CombinedOutput()
+		out := string(raw)
+		if err == nil || !strings.Contains(out, "it would tell nobody") || !strings.Contains(out, "NOTIFY_WEBHOOK_URL") {
+			t.Errorf("%v: %v\n%s", more, err, out)
+		}
+		if more == nil && strings.Contains(out, "step 4 of 7") {
+			t.Errorf("it goes on\n%s", out)
+		}
+	}
+	h.earlier(tree, shape)
+}
+
 // An interrupt in any step leaves the host as it was.
 func TestInterruptedInEachStep(t *testing.T) {
 	long(t)

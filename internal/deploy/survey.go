@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -164,15 +165,50 @@ func (r *run) carryAll() ([]carried, error) {
 	shared = append(shared,
 		fmt.Sprintf("MONITOR_EXPORTER_TARGETS=127.0.0.1:%d", exporterPort(all)),
 		fmt.Sprintf("MONITOR_PUBLISHER_TARGETS=127.0.0.1:%d", all[0].config.PublisherPort))
-	mon.text = legacy.Text(UnitMonitor, nil, shared...)
-	if old, err := os.ReadFile(mon.path); err == nil {
-		mon.text = old // a monitor of ours was here before: its settings stay
-	}
 	var err error
+	if mon.text, err = r.monitorText(mon.path, shared); err != nil {
+		return all, fmt.Errorf("%s: %w", UnitMonitor, err)
+	}
 	if mon.config, mon.notes, err = loadText(config.Monitor, mon.text); err != nil {
 		return all, fmt.Errorf("%s: %w", UnitMonitor, err)
 	}
+	if m := mon.config.Monitor; r.prometheusConfig() == "" && m.AlertmanagerURL == nil && m.AlertmanagerConfig == "" && !mon.config.Notify.Any() {
+		return all, fmt.Errorf("%s is what watches this server, and it would tell nobody: %w", UnitMonitor, errSilent{mon.path})
+	}
 	return append(all, mon), nil
+}
+
+// errSilent is a monitor without a receiver. The proof at the end would not hold.
+type errSilent struct{ path string }
+
+func (e errSilent) Error() string {
+	return "put NOTIFY_SLACK_URL_FILE, NOTIFY_WEBHOOK_URL or another NOTIFY_ setting into " + e.path + ", which stays as it is otherwise"
+}
+
+// monitorText is the env file of the monitor: that which is there, whose settings stay, and what it must have beside them.
+func (r *run) monitorText(path string, shared []string) ([]byte, error) {
+	old, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return legacy.Text(UnitMonitor, nil, shared...), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	has, problems := config.ParseEnv(old)
+	if len(problems) > 0 {
+		return old, nil // what is wrong with it is said when it is loaded
+	}
+	missing := slices.DeleteFunc(slices.Clone(shared), func(line string) bool {
+		name, _, _ := strings.Cut(line, "=")
+		return slices.ContainsFunc(has, func(e config.EnvEntry) bool { return e.Key == name })
+	})
+	if len(missing) == 0 {
+		return old, nil
+	}
+	if len(old) > 0 && !bytes.HasSuffix(old, []byte("\n")) {
+		old = append(old, '\n')
+	}
+	return append(old, legacy.Text(UnitMonitor, nil, missing...)...), nil
 }
 
 // ownPort is the setting of the port that the earlier publisher had not.
