@@ -57,6 +57,21 @@ type soak struct {
 	all     []figures
 }
 
+// makeEmpty makes a folder for a run. What an earlier run left would count as part of this one.
+func makeEmpty(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 0 {
+		t.Fatalf("HARVEST_ENDURE_DIR=%s holds an earlier run (%s): remove it, or name another folder (make endure DIR=...)", dir, left[0].Name())
+	}
+}
+
 // TestEndure runs the whole desk on a real redis-server for as long as HARVEST_ENDURE says (60m), with positions that open
 // and close, and with restarts of Redis, publishers that die and stall, and reloads. HARVEST_ENDURE_DIR keeps figures.jsonl,
 // table.md and the logs; both are written while it runs.
@@ -75,8 +90,8 @@ func TestEndure(t *testing.T) {
 	dir := os.Getenv("HARVEST_ENDURE_DIR")
 	if dir == "" {
 		dir = t.TempDir()
-	} else if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
+	} else {
+		makeEmpty(t, dir)
 	}
 	if text := os.Getenv("HARVEST_ENDURE_SYMBOLS"); text != "" {
 		n, err := strconv.Atoi(text)
