@@ -152,6 +152,10 @@ dist-check: ## the same for one platform, twice from different places: the bytes
 packages-test: debian-root dist-check ## the .deb in a clean Debian: install, run the units' commands, proof, upgrade, purge
 	cd tools/dist && $(GO) test -count 1 -timeout 20m ./installed
 
+.PHONY: systemd-test
+systemd-test: dist-check ## the .deb under a systemd that is process 1, in namespaces of its own; needs root, and is no stage of CI
+	@tools/systemd-test.sh
+
 .PHONY: debian-root
 debian-root:
 	@tools/debian-root.sh
