@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,30 +91,44 @@ func (c *comparison) take(now time.Time, theirs, shadow map[string]map[string]st
 	}
 }
 
-// pair looks for the proposal of ours that rests on what p rests on. It is over with p where there is one, or time is up.
+// pair looks for the proposal of ours that rests on what p rests on, and where time is up for one of the same moment: prices
+// may move faster than ours is written. It is over with p where there is one, or time is up.
 func (c *comparison) pair(sym string, p pending, now time.Time) bool {
-	written, _ := legacy.ComputedAt(p.hash)
+	written, known := legacy.ComputedAt(p.hash)
+	apart := func(o ours) time.Duration {
+		if at, ok := legacy.ComputedAt(o.hash); ok && known {
+			return at.Sub(written).Abs()
+		}
+		return rememberBy
+	}
 	for _, o := range slices.Backward(c.recent[sym]) {
-		if !legacy.SameInputs(p.hash, o.hash) {
-			continue
+		if legacy.SameInputs(p.hash, o.hash) {
+			c.all = append(c.all, legacy.Compare(sym, p.hash, o.hash, nil, apart(o))...)
+			c.compared[sym]++
+			return true
 		}
-		apart := rememberBy
-		if at, ok := legacy.ComputedAt(o.hash); ok && !written.IsZero() {
-			apart = at.Sub(written).Abs()
-		}
-		c.all = append(c.all, legacy.Compare(sym, p.hash, o.hash, apart)...)
-		c.compared[sym]++
-		return true
 	}
 	if now.Sub(p.at) < pairWithin {
 		return false
 	}
-	c.apart[sym]++
-	if c.apart[sym] >= 3 && c.compared[sym] == 0 && len(c.recent[sym]) > 0 {
-		// It never rests on what ours rests on: then that is the difference, and it is shown.
-		c.all = append(c.all, legacy.Compare(sym, p.hash, c.recent[sym][len(c.recent[sym])-1].hash, rememberBy)...)
-		c.compared[sym]++
+	if len(c.recent[sym]) == 0 {
+		c.apart[sym]++
+		return true
 	}
+	nearest := slices.MinFunc(c.recent[sym], func(a, b ours) int { return cmp.Compare(apart(a), apart(b)) })
+	around := make([]map[string]string, len(c.recent[sym]))
+	for i, o := range c.recent[sym] {
+		around[i] = o.hash
+	}
+	found := legacy.Compare(sym, p.hash, nearest.hash, around, apart(nearest))
+	if worst := legacy.Worst(found); len(worst) > 0 && legacy.OnlyInputs(worst) {
+		// A price may jump once. Where the two never rest on the same, that is the difference, and it is shown.
+		if c.apart[sym]++; c.apart[sym] < 3 || c.compared[sym] > 0 {
+			return true
+		}
+	}
+	c.all = append(c.all, found...)
+	c.compared[sym]++
 	return true
 }
 

@@ -41,18 +41,26 @@ var Fields = []string{
 	"position_age_sec", "position_current_price", "position_entry_price", "position_unrealized_pnl",
 }
 
-// Known defects of the earlier services, as the table names them.
+// Why a difference is none: known defects of the earlier services, as the table names them, and time.
 const (
 	WhyTrend     = "the earlier risk publisher lost p_trend and always wrote 0"
 	WhyFromTrend = "computed anew from the earlier publisher's own inputs with p_trend 0, ours is the same"
+	WhyAnew      = "computed anew from the earlier publisher's own inputs, ours is the same"
+	WhyMoved     = "the market moved between the two: ours had it just before and after"
 	WhyNone      = "the earlier publisher writes the word None where there is no stop"
 	WhyHeartbeat = "the earlier publisher has no heartbeat: it stamps full publishes alone"
 	WhyMoment    = "computed at another moment"
 	WhyLacking   = "the earlier publisher does not write it"
 )
 
-// fromTrend are the fields that p_trend has a part in.
-var fromTrend = []string{"k_regime_flip", "kill_score", "harvest_action", "reason_codes"}
+// Which fields are inputs that move, which follow from them, and which of those p_trend has a part in.
+var (
+	moving    = []string{"position_current_price", "position_unrealized_pnl", "sigma", "ts", "p_trend", "p_mr", "p_chop"}
+	following = []string{
+		"R_net", "new_sl_proposed", "k_regime_flip", "k_sigma_spike", "k_ts_drop", "k_age_penalty", "kill_score", "harvest_action", "reason_codes",
+	}
+	fromTrend = []string{"k_regime_flip", "kill_score", "harvest_action", "reason_codes"}
+)
 
 // rounding is how far numbers may be apart, relative to the larger; ageSlack how far ages may be.
 const (
@@ -63,15 +71,15 @@ const (
 // perAge is by how much the penalty for age, and with it the kill score, may differ because of that slack.
 const perAge = 1e-4
 
-// lostTrend is what the kernel says on the inputs that the earlier publisher shows, with the p_trend that it lost.
-type lostTrend struct {
+// anew is what the kernel says on the inputs that the earlier publisher shows.
+type anew struct {
 	fields map[string]string
 	why    string // it cannot be computed
 }
 
-// withoutTrend computes the fields of fromTrend anew. The stop of before is not among what the earlier publisher shows; of it
-// only the reason PROFIT_LOCK comes, which goes by whether that publisher proposed a stop.
-func withoutTrend(theirs map[string]string) lostTrend {
+// computeAnew computes what follows from the inputs in a hash. The stop of before is not among what the earlier publisher
+// shows; of it only the proposed stop and the reason PROFIT_LOCK come, which go by whether that publisher proposed one.
+func computeAnew(theirs map[string]string) anew {
 	var bad string
 	number := func(field string) float64 {
 		v, ok := parse(theirs[field])
@@ -84,7 +92,7 @@ func withoutTrend(theirs map[string]string) lostTrend {
 		Side: kernel.Long, Entry: number("position_entry_price"), Current: number("position_current_price"), AgeSec: number("position_age_sec"),
 		UnrealizedPnL: number("position_unrealized_pnl"),
 	}
-	ms := kernel.MarketState{Sigma: number("sigma"), TS: number("ts"), PMR: number("p_mr"), PChop: number("p_chop")}
+	ms := kernel.MarketState{Sigma: number("sigma"), TS: number("ts"), PTrend: number("p_trend"), PMR: number("p_mr"), PChop: number("p_chop")}
 	unit := number("risk_unit")
 	switch strings.ToUpper(theirs["position_side"]) {
 	case "LONG":
@@ -94,64 +102,81 @@ func withoutTrend(theirs map[string]string) lostTrend {
 		bad = "position_side"
 	}
 	if bad != "" {
-		return lostTrend{why: "p_trend was lost, and without " + bad + " nothing can be computed anew"}
+		return anew{why: "without " + bad + " nothing can be computed anew"}
 	}
 	if pos.Entry <= 0 {
-		return lostTrend{why: "p_trend was lost, and nothing can be computed anew: position_entry_price is not positive"}
+		return anew{why: "nothing can be computed anew: position_entry_price is not positive"}
 	}
 	p, err := kernel.Propose(pos, ms, unit/pos.Entry, kernel.DefaultHarvestParams())
 	if err != nil {
-		return lostTrend{why: "p_trend was lost, and nothing can be computed anew: " + err.Error()}
+		return anew{why: "nothing can be computed anew: " + err.Error()}
 	}
+	stop := ""
 	if p.Reasons &^= kernel.ReasonProfitLock; !none(theirs["new_sl_proposed"]) {
 		p.Reasons |= kernel.ReasonProfitLock
+		stop = text(p.NewStop)
 	}
-	text := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
-	return lostTrend{fields: map[string]string{
-		"k_regime_flip": text(p.K.RegimeFlip), "kill_score": text(p.KillScore), "harvest_action": string(p.Action),
+	return anew{fields: map[string]string{
+		"R_net": text(p.RNet), "new_sl_proposed": stop, "k_regime_flip": text(p.K.RegimeFlip), "k_sigma_spike": text(p.K.SigmaSpike),
+		"k_ts_drop": text(p.K.TSDrop), "k_age_penalty": text(p.K.AgePenalty), "kill_score": text(p.KillScore), "harvest_action": string(p.Action),
 		"reason_codes": strings.Join(p.Reasons.Codes(), ","),
+		// What the price makes of the position must be told by the same price.
+		"position_unrealized_pnl": text((pos.Current - pos.Entry) * float64(pos.Side)),
 	}}
 }
 
-// explains tells whether what the earlier publisher wrote is what the kernel says without p_trend.
-func (l lostTrend) explains(field, theirs string) (Verdict, string) {
-	if l.why != "" {
-		return Unexplained, l.why
+func text(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+// explains tells whether what the earlier publisher wrote is what the kernel says.
+func (a anew) explains(field, theirs, why string) (Verdict, string) {
+	if a.why != "" {
+		return Unexplained, a.why
 	}
 	is, ok := parse(theirs)
-	want, number := parse(l.fields[field])
+	want, number := parse(a.fields[field])
 	switch {
 	case number:
 		ok = ok && math.Abs(is-want) <= max(rounding*max(math.Abs(is), math.Abs(want)), 1e-9)
+	case field == "new_sl_proposed":
+		ok = none(theirs)
 	case field == "reason_codes":
-		ok = sameWords(theirs, l.fields[field])
+		ok = sameWords(theirs, a.fields[field])
 	default:
-		ok = theirs == l.fields[field]
+		ok = theirs == a.fields[field]
 	}
 	if !ok {
-		return Unexplained, fmt.Sprintf("without p_trend it would be %q", l.fields[field])
+		return Unexplained, fmt.Sprintf("computed anew it would be %q", a.fields[field])
 	}
-	return Explained, WhyFromTrend
+	return Explained, why
+}
+
+// comparing is what is known of two hashes beyond their fields.
+type comparing struct {
+	theirs anew
+	lost   bool // p_trend was
+	moved  bool // they do not rest on the same inputs
+	around []map[string]string
+	apart  time.Duration
 }
 
 // Compare holds a hash of the earlier publisher against one of ours that was computed apart from it by no more than apart.
-func Compare(symbol string, theirs, ours map[string]string, apart time.Duration) []Difference {
-	var list []Difference
-	var lost *lostTrend
-	if isZero(theirs["p_trend"]) && !isZero(ours["p_trend"]) {
-		l := withoutTrend(theirs)
-		lost = &l
+// Around are ours of the seconds before and after: what the two rest on may have moved within what those show.
+func Compare(symbol string, theirs, ours map[string]string, around []map[string]string, apart time.Duration) []Difference {
+	c := comparing{
+		theirs: computeAnew(theirs), lost: isZero(theirs["p_trend"]) && !isZero(ours["p_trend"]), moved: !SameInputs(theirs, ours),
+		around: around, apart: apart,
 	}
+	var list []Difference
 	for _, field := range Fields {
 		t, there := theirs[field]
 		d := Difference{Symbol: symbol, Field: field, Theirs: t, Ours: ours[field]}
-		d.Verdict, d.Why = verdict(field, t, ours[field], there, lost, apart)
+		d.Verdict, d.Why = c.verdict(field, t, ours[field], there)
 		list = append(list, d)
 	}
 	return list
 }
 
-func verdict(field, theirs, ours string, there bool, lost *lostTrend, apart time.Duration) (Verdict, string) {
+func (c *comparing) verdict(field, theirs, ours string, there bool) (Verdict, string) {
 	if there && theirs == ours {
 		return Equal, ""
 	}
@@ -171,7 +196,7 @@ func verdict(field, theirs, ours string, there bool, lost *lostTrend, apart time
 	case "position_age_sec":
 		a, okA := parse(theirs)
 		b, okB := parse(ours)
-		if okA && okB && math.Abs(a-b) <= (apart+ageSlack).Seconds() {
+		if okA && okB && math.Abs(a-b) <= (c.apart+ageSlack).Seconds() {
 			return Rounding, ""
 		}
 	}
@@ -190,13 +215,42 @@ func verdict(field, theirs, ours string, there bool, lost *lostTrend, apart time
 			return Rounding, ""
 		}
 	}
-	if field == "p_trend" && lost != nil {
+	switch {
+	case field == "p_trend" && c.lost:
 		return Explained, WhyTrend
-	}
-	if lost != nil && slices.Contains(fromTrend, field) {
-		return lost.explains(field, theirs)
+	case c.lost && slices.Contains(fromTrend, field):
+		return c.theirs.explains(field, theirs, WhyFromTrend)
+	case c.moved && slices.Contains(following, field):
+		return c.theirs.explains(field, theirs, WhyAnew)
+	case c.moved && field == "position_unrealized_pnl":
+		return c.theirs.explains(field, theirs, WhyMoved)
+	case c.moved && slices.Contains(moving, field):
+		return c.within(field, a, okA)
 	}
 	return Unexplained, ""
+}
+
+// within tells whether an input lies between what ours shows of it in the seconds around, or as far beyond as that is wide:
+// ours shows it once a second, and it may move in between.
+func (c *comparing) within(field string, v float64, ok bool) (Verdict, string) {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, hash := range c.around {
+		if is, known := parse(hash[field]); known {
+			low, high = min(low, is), max(high, is)
+		}
+	}
+	if !ok || low > high {
+		return Unexplained, ""
+	}
+	if wide := high - low; v < low-wide || v > high+wide {
+		return Unexplained, fmt.Sprintf("just before and after ours had %s to %s", text(low), text(high))
+	}
+	return Explained, WhyMoved
+}
+
+// OnlyInputs tells whether nothing but what the two rest on differs.
+func OnlyInputs(all []Difference) bool {
+	return !slices.ContainsFunc(all, func(d Difference) bool { return !slices.Contains(moving, d.Field) })
 }
 
 func parse(s string) (float64, bool) {

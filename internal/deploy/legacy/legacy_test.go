@@ -96,7 +96,7 @@ func verdicts(all []Difference) map[string]Verdict {
 // What follows from the lost p_trend is computed anew: a difference that only could follow from it is not explained.
 func TestLostTrendIsComputedAnew(t *testing.T) {
 	theirs, ours := lost(t)
-	got := verdicts(Compare("BTCUSDT", theirs, ours, time.Second))
+	got := verdicts(Compare("BTCUSDT", theirs, ours, nil, time.Second))
 	for _, field := range fromTrend {
 		if got[field] != Explained {
 			t.Errorf("%s is %s, not explained", field, got[field])
@@ -105,18 +105,18 @@ func TestLostTrendIsComputedAnew(t *testing.T) {
 	for field, wrong := range map[string]string{"kill_score": "0.91", "k_regime_flip": "0.5", "harvest_action": "PARTIAL_75", "reason_codes": "AGE"} {
 		theirs, ours := lost(t)
 		theirs[field] = wrong
-		all := Compare("BTCUSDT", theirs, ours, time.Second)
+		all := Compare("BTCUSDT", theirs, ours, nil, time.Second)
 		if got := verdicts(all); got[field] != Unexplained {
 			t.Errorf("%s=%s is %s: the loss of p_trend does not make that of it", field, wrong, got[field])
 		}
-		if table := Table(all); !strings.Contains(table, "without p_trend it would be") {
+		if table := Table(all); !strings.Contains(table, "computed anew it would be") {
 			t.Errorf("the table does not say what %s would be:\n%s", field, table)
 		}
 	}
 	for _, field := range []string{"position_side", "position_entry_price", "position_age_sec", "position_unrealized_pnl", "sigma", "ts", "p_mr", "p_chop", "risk_unit"} {
 		theirs, ours := lost(t)
 		delete(theirs, field)
-		if got := verdicts(Compare("BTCUSDT", theirs, ours, time.Second)); got["kill_score"] != Unexplained {
+		if got := verdicts(Compare("BTCUSDT", theirs, ours, nil, time.Second)); got["kill_score"] != Unexplained {
 			t.Errorf("without %s the kill score cannot be computed anew, and is %s", field, got["kill_score"])
 		}
 	}
@@ -136,7 +136,7 @@ func TestCompare(t *testing.T) {
 		"k_regime_flip": Unexplained, "reason_codes": Equal, "position_age_sec": Rounding, "last_update_epoch": Explained, "risk_unit": Unexplained,
 		"position_side": Unexplained,
 	}
-	for _, d := range Compare("BTCUSDT", theirs, ours, time.Second) {
+	for _, d := range Compare("BTCUSDT", theirs, ours, nil, time.Second) {
 		if v, ok := want[d.Field]; ok && d.Verdict != v {
 			t.Errorf("%s: %s (%s), not %s", d.Field, d.Verdict, d.Why, v)
 		}
@@ -146,11 +146,67 @@ func TestCompare(t *testing.T) {
 	}
 	// A kill score that differs is explained only where p_trend was lost.
 	theirs["p_trend"] = "0.4"
-	all := Compare("BTCUSDT", theirs, ours, time.Second)
+	all := Compare("BTCUSDT", theirs, ours, nil, time.Second)
 	if n := len(Worst(all)); n != 4 { // kill_score, k_regime_flip, risk_unit, position_side
 		t.Errorf("%d differences cannot be explained, not 4: %v", n, Worst(all))
 	}
 	if table := Table(all); !strings.Contains(table, `BTCUSDT: "3" is "2" here`) {
 		t.Errorf("the table does not show what differs:\n%s", table)
+	}
+}
+
+// Prices move faster than ours is written: what follows from another price is computed anew, and the price must lie within
+// what ours shows around that moment.
+func TestCompareWhatMoved(t *testing.T) {
+	theirs, ours := lost(t)
+	price, _ := parse(theirs["position_current_price"])
+	entry, _ := parse(theirs["position_entry_price"])
+	side := 1.0
+	if theirs["position_side"] == "SHORT" {
+		side = -1
+	}
+	// The earlier publisher wrote at a price that lies between two of ours.
+	at := func(hash map[string]string, price float64) map[string]string {
+		hash = maps.Clone(hash)
+		hash["position_current_price"], hash["position_unrealized_pnl"] = text(price), text(side*(price-entry))
+		hash = maps.Clone(hash)
+		for field, v := range computeAnew(hash).fields {
+			hash[field] = v
+		}
+		return hash
+	}
+	theirs = at(theirs, price)
+	ours = at(ours, price*1.001)
+	around := []map[string]string{ours, at(ours, price*0.9995)}
+	all := Compare("BTCUSDT", theirs, ours, around, time.Second)
+	if worst := Worst(all); len(worst) > 0 {
+		t.Errorf("a price that moved is not explained:\n%s", Table(all))
+	}
+	for _, why := range []string{WhyMoved, WhyAnew} {
+		if !strings.Contains(Table(all), why) {
+			t.Errorf("the table does not say %q:\n%s", why, Table(all))
+		}
+	}
+	far := Worst(Compare("BTCUSDT", theirs, ours, []map[string]string{ours, at(ours, price*1.0008)}, time.Second))
+	if len(far) != 1 || far[0].Field != "position_current_price" || !OnlyInputs(far) {
+		t.Errorf("of a price that ours never had around it is told: %v", far)
+	}
+	for _, field := range following {
+		if field == "new_sl_proposed" {
+			continue
+		}
+		wrong := maps.Clone(theirs)
+		if wrong[field] = "0.7654321"; field == "reason_codes" {
+			wrong[field] = "NOBODY_KNOWS"
+		}
+		worst := Worst(Compare("BTCUSDT", wrong, ours, around, time.Second))
+		if len(worst) != 1 || worst[0].Field != field || OnlyInputs(worst) {
+			t.Errorf("a wrong %s beside another price is not seen: %v", field, worst)
+		}
+	}
+	wrong := maps.Clone(theirs)
+	wrong["position_unrealized_pnl"] = text(side*(price-entry) + 1)
+	if worst := Worst(Compare("BTCUSDT", wrong, ours, around, time.Second)); len(worst) == 0 {
+		t.Error("a profit that the price does not make is not seen")
 	}
 }
