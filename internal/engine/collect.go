@@ -50,7 +50,7 @@ func (e *Engine) noteTrip(took time.Duration) {
 
 // mostPublishesAtOnce bounds the memory of a batch, for proposals and for produced states each. For as many, one round trip
 // more and another look at every symbol do not show.
-const mostPublishesAtOnce = 500
+const mostPublishesAtOnce = 1250
 
 // inTurns gives up to most of the symbols, which are in order. Where that is not all of them it goes on behind the last one of
 // the batch before, so that under overload no symbol always comes last.
