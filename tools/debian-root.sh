@@ -1,12 +1,16 @@
 #!/bin/sh
-# Makes .tools/debian-root: a minimal Debian with redis-server, from the host's own sources of packages. Installation tests
-# work on copies of it. Needs root for a moment of its own (chroot); quick where it is there.
+# Makes .tools/NAME: a minimal Debian with these packages, from the host's own sources of packages. Installation tests work
+# on copies of it. Needs root for a moment of its own (chroot); quick where it is there.
+#
+#   tools/debian-root.sh [NAME PACKAGE,...]     default: debian-root redis-server
 set -eu
 
 cd "$(dirname "$0")/.."
+name=${1:-debian-root}
+packages=${2:-redis-server}
 tools=$(readlink -m .tools)
-root=$tools/debian-root
-log=$tools/apt/log/debian-root.log
+root=$tools/$name
+log=$tools/apt/log/$name.log
 
 [ ! -e "$root/.complete" ] || exit 0
 
@@ -28,7 +32,7 @@ mirror=$(apt-get indextargets --format '$(SITE) $(CODENAME) $(COMPONENT)' 'Creat
 [ -n "$mirror" ] || give_up "no source of packages for $VERSION_CODENAME is configured; run apt-get update first"
 
 mkdir -p "$tools/apt/log"
-work=$(mktemp -d "$tools/debian-root-XXXXXX")
+work=$(mktemp -d "$tools/$name-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 if command -v debootstrap >/dev/null; then
 	debootstrap=$(command -v debootstrap)
@@ -39,8 +43,8 @@ else
 	export DEBOOTSTRAP_DIR
 	debootstrap=$work/unpacked/usr/sbin/debootstrap
 fi
-echo "debian-root: making a Debian $VERSION_CODENAME in .tools/debian-root"
-sh "$debootstrap" --variant=minbase --include=redis-server --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
+echo "debian-root: making a Debian $VERSION_CODENAME in .tools/$name"
+sh "$debootstrap" --variant=minbase --include="$packages" --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
 	"$VERSION_CODENAME" "$work/root" "$mirror" >"$log" 2>&1 || give_up "debootstrap failed; see $log"
 # Neither the packages nor the place they came from are needed again.
 rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work/root/etc/apt/sources.list"

@@ -17,6 +17,18 @@ work=$(mktemp -d)
 root=$work/root
 cp -a .tools/debian-systemd "$root"
 cp "$deb" "$root/root/harvest.deb"
+# Two open positions, as a bot of the operator's would write them.
+cat >"$root/usr/local/bin/positions" <<'POSITIONS'
+#!/bin/sh
+while :; do
+	for symbol in BTCUSDT ETHUSDT; do
+		redis-cli --no-auth-warning -a 'a secret' HSET quantum:state:positions:$symbol symbol $symbol side LONG entry_price 100 \
+			quantity 1 opened_at_epoch 1769129938 updated_at_epoch "$(date +%s)"
+	done
+	sleep 2
+done
+POSITIONS
+chmod 755 "$root/usr/local/bin/positions"
 
 cat >"$work/boot" <<BOOT
 set -eu
@@ -94,7 +106,8 @@ holds 'its folder is its own' sh -c '[ "$(stat -c "%U %a" /var/lib/quantum-harve
 
 inside sh -c 'redis-cli config set requirepass "a secret" >/dev/null
 	printf "a secret\n" >/etc/quantum/credentials/redis-password
-	printf "SYMBOLS=BTCUSDT,ETHUSDT\nHARVEST_FEED=synthetic\nPOSITION_SOURCE=synthetic\n" >>/etc/quantum/harvest-proposal.env
+	systemd-run --quiet --unit positions /usr/local/bin/positions
+	printf "SYMBOLS=BTCUSDT,ETHUSDT\nHARVEST_FEED=synthetic\n" >>/etc/quantum/harvest-proposal.env
 	systemctl restart quantum-harvest-proposal quantum-harvest-metrics-exporter'
 holds 'the password of Redis comes as a credential' sh -c 'systemctl show --value -p StatusText quantum-harvest-proposal | grep -q "2 open, 2 advised; holds the lease"'
 holds 'the exporter has it, too' sh -c 'systemctl show --value -p StatusText quantum-harvest-metrics-exporter | grep -q "shows 2 symbols"'
