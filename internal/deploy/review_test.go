@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/deploy/legacy"
 	"quantumharvest/internal/realserver"
 	"quantumharvest/internal/store"
 )
@@ -431,5 +432,52 @@ func TestPositionThere(t *testing.T) {
 	c.Positions.Kind = config.PositionsFile
 	if got, err := positionThere(ctx, rdb, c, "DOGEUSDT"); err != nil || !got {
 		t.Errorf("it cannot be told of a file, and counts as %t, %v", got, err)
+	}
+}
+
+// A position that is added to while the shadow runs, and a stop that moved with the market, are no differences.
+func TestComparisonOfAPositionThatChanged(t *testing.T) {
+	hash := func(entry, price, unit, stamp string) map[string]string {
+		return map[string]string{
+			"position_side": "LONG", "position_entry_price": entry, "position_current_price": price, "position_unrealized_pnl": "0",
+			"position_age_sec": "60", "sigma": "0.01", "ts": "0.4", "p_trend": "0.4", "p_mr": "0.3", "p_chop": "0.3", "risk_unit": unit,
+			"cost_est": entry, "computed_at_utc": stamp,
+		}
+	}
+	now := time.Now()
+	stamp := func(sec int) string {
+		return now.Add(time.Duration(sec) * time.Second).UTC().Format("2006-01-02T15:04:05")
+	}
+	c := &comparison{
+		seen: map[string]string{}, first: map[string]string{}, recent: map[string][]ours{}, waiting: map[string][]pending{},
+		compared: map[string]int{"BTCUSDT": 1}, apart: map[string]int{},
+	}
+	look := func(p map[string]string, of ...map[string]string) {
+		c.recent["BTCUSDT"] = nil
+		for _, o := range of {
+			c.recent["BTCUSDT"] = append(c.recent["BTCUSDT"], ours{now, o})
+		}
+		if !c.pair("BTCUSDT", pending{now, p}, now.Add(2*pairWithin)) {
+			t.Fatal("it waits although time is up")
+		}
+	}
+	look(hash("100", "100", "2", stamp(0)), hash("101", "101", "2.02", stamp(0)))
+	if len(c.all) > 0 || c.apart["BTCUSDT"] != 1 {
+		t.Errorf("a position that was added to counts as differences:\n%s", legacy.Table(c.all))
+	}
+	// Of the two that ours had meanwhile that of the same position counts, although the other one is nearer.
+	look(hash("100", "100", "2", stamp(0)), hash("100", "100.5", "2", stamp(1)), hash("101", "101", "2.02", stamp(0)))
+	if len(c.all) > 0 {
+		t.Errorf("another position is compared with:\n%s", legacy.Table(c.all))
+	}
+	moved := hash("100", "100.02", "2.01", stamp(0))
+	for _, d := range legacy.Compare("BTCUSDT", moved, hash("100", "100", "2", stamp(0)), []map[string]string{hash("100", "100", "2", ""), hash("100", "100.03", "2.02", "")}, 0) {
+		if d.Field == "risk_unit" && d.Verdict != legacy.Explained {
+			t.Errorf("a stop that moved with the market: %+v", d)
+		}
+	}
+	look(hash("100", "100", "3", stamp(0)), hash("100", "100", "2", stamp(0)))
+	if worst := legacy.Worst(c.all); len(worst) != 1 || worst[0].Field != "risk_unit" {
+		t.Errorf("another stop on the same inputs is not seen: %v", worst)
 	}
 }

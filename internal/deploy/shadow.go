@@ -115,14 +115,20 @@ func (c *comparison) pair(sym string, p pending, now time.Time) bool {
 		c.apart[sym]++
 		return true
 	}
-	nearest := slices.MinFunc(c.recent[sym], func(a, b ours) int { return cmp.Compare(apart(a), apart(b)) })
-	around := make([]map[string]string, len(c.recent[sym]))
-	for i, o := range c.recent[sym] {
+	near := slices.DeleteFunc(slices.Clone(c.recent[sym]), func(o ours) bool { return !legacy.SamePosition(p.hash, o.hash) })
+	other := len(near) == 0
+	if other {
+		near = c.recent[sym]
+	}
+	nearest := slices.MinFunc(near, func(a, b ours) int { return cmp.Compare(apart(a), apart(b)) })
+	around := make([]map[string]string, len(near))
+	for i, o := range near {
 		around[i] = o.hash
 	}
 	found := legacy.Compare(sym, p.hash, nearest.hash, around, apart(nearest))
-	if worst := legacy.Worst(found); len(worst) > 0 && legacy.OnlyInputs(worst) {
-		// A price may jump once. Where the two never rest on the same, that is the difference, and it is shown.
+	if worst := legacy.Worst(found); len(worst) > 0 && (other || legacy.OnlyInputs(worst)) {
+		// A price may jump once, and a position may be added to. Where the two never rest on the same, that is the difference, and
+		// it is shown.
 		if c.apart[sym]++; c.apart[sym] < 3 || c.compared[sym] > 0 {
 			return true
 		}

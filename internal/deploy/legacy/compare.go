@@ -55,7 +55,7 @@ const (
 
 // Which fields are inputs that move, which follow from them, and which of those p_trend has a part in.
 var (
-	moving    = []string{"position_current_price", "position_unrealized_pnl", "sigma", "ts", "p_trend", "p_mr", "p_chop"}
+	moving    = []string{"position_current_price", "position_unrealized_pnl", "risk_unit", "sigma", "ts", "p_trend", "p_mr", "p_chop"}
 	following = []string{
 		"R_net", "new_sl_proposed", "k_regime_flip", "k_sigma_spike", "k_ts_drop", "k_age_penalty", "kill_score", "harvest_action", "reason_codes",
 	}
@@ -280,6 +280,14 @@ func SameInputs(theirs, ours map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// SamePosition tells whether two hashes are of one position: where it was added to, or another one took its place, nothing of
+// them can be compared.
+func SamePosition(theirs, ours map[string]string) bool {
+	a, okA := parse(theirs["position_entry_price"])
+	b, okB := parse(ours["position_entry_price"])
+	return strings.EqualFold(theirs["position_side"], ours["position_side"]) && okA == okB && math.Abs(a-b) <= rounding*max(math.Abs(a), math.Abs(b))
 }
 
 // ComputedAt is the moment in computed_at_utc.
