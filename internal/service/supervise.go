@@ -75,6 +75,9 @@ func (s Supervisor) one(ctx context.Context, name string) error {
 	if err := pid.endOrphan(ctx, stopWithin(s.Root, name)); err != nil {
 		return fmt.Errorf("supervise %s: %w", name, err)
 	}
+	if ctx.Err() != nil {
+		return nil // stopped meanwhile: nothing begins any more
+	}
 	for {
 		u, err := Read(s.Root, name)
 		if err != nil {

@@ -158,3 +158,20 @@ func TestAnOldPidFileNamesSomebodyElse(t *testing.T) {
 		t.Error("somebody else's process was ended")
 	}
 }
+
+// A supervisor that is stopped while it ends what another one left begins nothing.
+func TestAStopWhileAnOrphanEnds(t *testing.T) {
+	e := newTrial(t, "echo begun >>\"$0.log\"\ntrap '' TERM\nwhile :; do sleep 0.2; done")
+	supervisor, child := begin(t, e)
+	time.Sleep(300 * time.Millisecond) // until it ignores the signal
+	kill(t, supervisor)
+	ends(t, supervisor)
+	ctx, stop := context.WithCancel(t.Context())
+	time.AfterFunc(300*time.Millisecond, stop)
+	if err := (Supervisor{Root: e.Root}).Run(ctx, trial); err != nil || runs(child) {
+		t.Errorf("process %d runs: %t, %v", child, runs(child), err)
+	}
+	if text, err := os.ReadFile(filepath.Join(e.Root, "run.sh.log")); err != nil || strings.Count(string(text), "begun") != 1 {
+		t.Errorf("after the stop another process began: %q, %v", text, err)
+	}
+}
