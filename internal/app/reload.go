@@ -27,6 +27,8 @@ const (
 	retuneLimit = 10 * time.Second
 	// retryMost is the longest pause before a reload that failed for a passing reason is tried again; the first is lookAtFile.
 	retryMost = 30 * time.Second
+	// byItself is why a reload that failed is tried again, in the log.
+	byItself = "another try"
 )
 
 // reloading takes new settings into a running process: when it is told to by a signal, and when the env file has changed.
@@ -99,7 +101,7 @@ func (r *reloading) run(ctx context.Context, manager *supervise.Notifier) {
 			case is != loaded:
 				why, loaded = "file", is
 			case there && !again.IsZero() && !time.Now().Before(again): // without the file there is nothing to try
-				why = "another try"
+				why = byItself
 			default:
 				continue
 			}
@@ -117,7 +119,7 @@ func (r *reloading) reload(ctx context.Context, why string) {
 	log := r.env.Log
 	got, err := r.env.Settings.Read(func(c config.Config) error { return r.apply(ctx, c) })
 	if err != nil {
-		r.refused(ctx, err)
+		r.refused(ctx, why, err)
 		return
 	}
 	r.failed, r.pause = "", 0
@@ -138,15 +140,16 @@ func (r *reloading) reload(ctx context.Context, why string) {
 	log.Info("settings reloaded", "by", why, "changed", len(got.Changed), "wait_for_restart", len(got.Restart))
 }
 
-// refused says why new settings are not in force. What failed for a reason that may pass is tried again, and says so once.
-func (r *reloading) refused(ctx context.Context, err error) {
+// refused says why new settings are not in force. What failed for a reason that may pass is tried again; tries that nobody asked
+// for say nothing new.
+func (r *reloading) refused(ctx context.Context, why string, err error) {
 	log := r.env.Log
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		log.Info("the process stops before the new settings are in force")
 		return
 	}
 	r.good.Set(0)
-	known := r.failed == err.Error()
+	known := why == byItself && r.failed == err.Error()
 	r.failed = err.Error()
 	if !passing(err) {
 		r.pause = 0

@@ -388,6 +388,14 @@ func TestAReloadThatFailedForAPassingReasonIsTriedAgain(t *testing.T) {
 	if n := strings.Count(p.log.String(), "the old settings stay in force"); n != 1 {
 		t.Errorf("it was said %d times", n)
 	}
+	t.Log("who asks by a signal is answered, also where nothing has changed")
+	if err := os.Remove(rules); err != nil {
+		t.Fatal(err)
+	}
+	for n := 2; n <= 3; n++ {
+		hup(t)
+		says(t, p, "the old settings stay in force", n)
+	}
 	write(t, rules, "groups: [{name: x, rules: [{alert: Mine, expr: 'sum('}]}]\n")
 	hup(t)
 	says(t, p, "tried_again=false", 1)
