@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,7 +131,8 @@ func cannotRead(r *doctor.Report, unit, path string, bad *config.Error) (why str
 	}
 	why = fmt.Sprintf("cannot be read as %s: %s", who, strings.Join(named, "; "))
 	fix := asRoot
-	if group := service.MayRead(path); group != "" {
+	// Membership does not open what else was denied, such as a password that is root's alone.
+	if group := service.MayRead(path); group != "" && !slices.ContainsFunc(bad.Problems, func(p config.Problem) bool { return p.Setting != "--env-file" }) {
 		fix += ", or as a member of the group " + group
 	}
 	r.CannotTell("the settings of "+unit, why, fix)

@@ -1,11 +1,14 @@
 package app
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"quantumharvest/internal/config"
+	"quantumharvest/internal/doctor"
 	"quantumharvest/internal/service"
 )
 
@@ -42,6 +45,29 @@ func TestTheDoctorTakesTheCredentialsOfTheServices(t *testing.T) {
 		c, _, err := config.LoadFile(config.Publish, "", credentials(m, root)...)
 		if err != nil || (c.Redis.Password.Reveal() == "sesame") != (m.Name() == config.ManagerSystemd) {
 			t.Errorf("%s: password %t, %v", m.Name(), c.Redis.Password.Reveal() != "", err)
+		}
+	}
+}
+
+// A group opens an env file, and not a password that is root's alone.
+func TestTheDoctorNamesAGroupThatHelps(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.env")
+	if err := os.WriteFile(path, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 0, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if service.MayRead(path) == "" {
+		t.Skip("no group of this user's has a name")
+	}
+	for setting, helps := range map[string]bool{"--env-file": true, "credential redis-password": false} {
+		r := &doctor.Report{}
+		cannotRead(r, "a.service", path, &config.Error{Problems: []config.Problem{{Setting: setting, Unread: fs.ErrPermission}}})
+		if got := strings.Contains(r.Unknown[0].Fix, "member of the group"); got != helps {
+			t.Errorf("%s: %q", setting, r.Unknown[0].Fix)
 		}
 	}
 }
