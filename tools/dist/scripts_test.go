@@ -22,6 +22,7 @@ func newHost(t *testing.T) host {
 	h.command(t, "deb-systemd-invoke", "")
 	h.command(t, "getent", "") // the user is there
 	h.command(t, "userdel", "")
+	h.command(t, "usermod", "")
 	h.command(t, "groupdel", "")
 	h.command(t, "install", `for last in "$@"; do from=${to:-}; to=$last; done; cp "$from" "$to"`) // root's owner is root's to give
 	return h
@@ -146,6 +147,11 @@ func TestPurgeLeavesAUserOfBefore(t *testing.T) {
 				if strings.Contains(called, command) {
 					t.Errorf("%s is called:\n%s", command, called)
 				}
+			}
+			// userdel removes the first group of a user that has the same name.
+			moved := strings.Index(called, "usermod -g nogroup quantum-harvest")
+			if strings.Contains(c.goes, "userdel") && strings.Contains(c.stays, "groupdel") && (moved < 0 || moved > strings.Index(called, "userdel")) {
+				t.Errorf("the group goes with the user:\n%s", called)
 			}
 			if _, err := os.Lstat(filepath.Join(h.dir, "var/lib/quantum-harvest-package")); err == nil {
 				t.Error("what the package remembered is left behind")

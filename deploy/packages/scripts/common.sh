@@ -98,10 +98,12 @@ add_user() {
 
 made_by_us() { [ -f "$created" ] && grep -qx "$1" "$created"; }
 
-# remove_user: one that was there before the package stays. One that something still runs as, such as a unit of the operator's own, cannot be removed. It stays, and the
-# removal goes on.
+# remove_user: one that was there before the package stays. One that something still runs as, such as a unit of the operator's
+# own, cannot be removed. It stays, and the removal goes on.
 remove_user() {
 	if made_by_us user && getent passwd "$user" >/dev/null; then
+		# userdel takes the group of the same name along where it is the user's first one.
+		made_by_us group || usermod -g nogroup "$user" || { echo "quantum-harvest: the user $user stays, with the group of before"; return 0; }
 		if command -v userdel >/dev/null; then
 			userdel "$user" || { echo "quantum-harvest: the user $user stays"; return 0; }
 		else
