@@ -53,6 +53,11 @@ for symbols in "$@"; do
 	export REDIS_URL="redis://127.0.0.1:$port/0"
 	run redis redis-server --port "$port" --bind 127.0.0.1 --save '' --dir "$data"
 	sleep 1
+	kill -0 "$last" 2>/dev/null || {
+		tail -n 3 "$data/redis.log" >&2
+		echo "budget: redis-server does not run, and what answers on port $port is somebody else's; name five free ports with PORT" >&2
+		exit 1
+	}
 	run publisher "$bin" publish --feed synthetic --positions "file:$data/positions.json" --symbols "$names" --publisher-port $((port + 1))
 	publisher=$last
 	run exporter "$bin" export --metrics-port $((port + 2))
