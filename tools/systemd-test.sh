@@ -118,9 +118,9 @@ inside systemctl reload quantum-harvest-proposal
 holds 'a reload takes the new symbols' sh -c 'systemctl show --value -p StatusText quantum-harvest-proposal | grep -q "1 outside SYMBOLS"'
 
 before=$(value proposal NRestarts)
-inside kill -STOP "$(value proposal MainPID)"
+inside sh -c "kill -STOP $(value proposal MainPID)"
 holds 'the watchdog restarts a publisher that hangs' sh -c "[ \"\$(systemctl show --value -p NRestarts quantum-harvest-proposal)\" -gt $before ] && systemctl is-active --quiet quantum-harvest-proposal"
-holds 'it goes on' sh -c 'systemctl show --value -p StatusText quantum-harvest-proposal | grep -q "advised; holds the lease"'
+holds 'it goes on' sh -c 'systemctl show --value -p StatusText quantum-harvest-proposal | grep -q "holds the lease; last beat"'
 
 pid=$(value proposal MainPID)
 inside systemctl stop quantum-harvest-proposal
@@ -136,6 +136,7 @@ holds 'the env file stays' grep -q '^SYMBOLS=BTCUSDT$' /etc/quantum/harvest-prop
 inside dpkg --purge quantum-harvest >"$work/dpkg.log" 2>&1 || failed=1
 holds 'a purge leaves no service' sh -c '! systemctl list-units --all --no-legend "quantum-harvest-*" | grep -q running'
 holds 'no process' sh -c '! ls -l /proc/[0-9]*/exe 2>/dev/null | grep -q /usr/bin/harvest'
-holds 'no file' sh -c '[ -z "$(ls -d /etc/quantum /var/lib/quantum-harvest* /usr/bin/harvest /lib/systemd/system/quantum-harvest-* 2>/dev/null)" ]'
+holds 'no file but the password, which is the operator'"'"'s' \
+	sh -c '[ "$(find /etc/quantum /var/lib/quantum-harvest* /usr/bin/harvest /lib/systemd/system/quantum-harvest-* -type f 2>/dev/null)" = /etc/quantum/credentials/redis-password ]'
 holds 'and no user' sh -c '! id quantum-harvest'
 [ "$failed" -eq 0 ] || exit 1
