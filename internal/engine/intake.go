@@ -113,9 +113,10 @@ func (e *Engine) pastExtremes(s *symbol) {
 }
 
 func (e *Engine) takeSnapshot(snap feed.Snapshot) {
-	changes := e.book.Observe(snap.Snapshot, e.clock.Strategy(e.now))
-	for _, ch := range changes {
+	turned := false // a position began or ended
+	for _, ch := range e.book.Observe(snap.Snapshot, e.clock.Strategy(e.now)) {
 		s := e.symbol(ch.Symbol)
+		turned = turned || ch.Kind != position.Updated
 		switch ch.Kind {
 		case position.Opened:
 			e.openPosition(s, ch.After)
@@ -131,7 +132,7 @@ func (e *Engine) takeSnapshot(snap feed.Snapshot) {
 			e.openPosition(s, ch.After)
 		}
 	}
-	if len(changes) > 0 {
+	if turned {
 		e.refreshUniverse()
 	}
 	e.sweep(&snap.Snapshot)
