@@ -27,7 +27,7 @@ func plainState(prices []float64, p MarketParams) MarketState {
 		if p.Trend.Method == TrendTheilSen {
 			slope = plainTheilSen
 		}
-		st.Mu += p.Trend.Weights[i] / total * slope(last(lp, w))
+		st.Mu += float64(p.Trend.Weights[i] / total * slope(last(lp, w))) // not fused, as in the kernel
 	}
 	st.TS = math.Abs(st.Mu) / (st.Sigma + p.Eps)
 	st.DP, st.VR = plainRegime(last(r, p.Regime.Window), p)
