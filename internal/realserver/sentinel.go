@@ -83,8 +83,9 @@ func (s *RedisSentinel) watch(o SentinelOptions) *RedisServer {
 	r.conf = r.write("sentinel.conf", conf)
 	r.launch()
 	// A Sentinel looks around every ten seconds and announces itself every two; four announcements must have gone by
-	// before it puts an old primary right. All that is the same at a faster pace.
-	r.must("SENTINEL", "DEBUG", "INFO-PERIOD", 1000, "PUBLISH-PERIOD", 250)
+	// before it puts an old primary right. One that had no processor for two seconds does nothing for thirty (TILT). All that is
+	// the same at a faster pace.
+	r.must("SENTINEL", "DEBUG", "INFO-PERIOD", 1000, "PUBLISH-PERIOD", 250, "TILT-PERIOD", 3000)
 	return r
 }
 
@@ -263,8 +264,12 @@ func (s *RedisSentinel) WaitReady() {
 			if r == primary {
 				continue
 			}
-			if role, err := r.infoLine("replication", "role"); err != nil || role != "slave" {
-				return fmt.Errorf("port %d is a %s: %w", r.port, role, err)
+			role, err := r.infoLine("replication", "role")
+			if err != nil {
+				return err
+			}
+			if role != "slave" {
+				return fmt.Errorf("port %d is a %s", r.port, role)
 			}
 		}
 		return nil

@@ -98,6 +98,15 @@ func (p *pidFile) lives(pid int) bool {
 	return err == nil && slices.Contains(strings.Split(string(environ), "\x00"), p.marked())
 }
 
+// ended tells whether a process is over, also where nobody has waited for it yet.
+func ended(pid int) bool {
+	if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
+		_, state, _ := strings.Cut(string(text), ") ")
+		return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+	}
+	return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
 // endOrphan stops the process that a killed supervisor left, where there is one, with all of its group.
 func (p *pidFile) endOrphan(ctx context.Context, wait time.Duration) error {
 	was, err := p.read()

@@ -227,7 +227,12 @@ func (e Exec) processes(unit string) (holders, error) {
 	defer f.Close()
 	p := &pidFile{f}
 	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil {
-		return p.read()
+		h, err := p.read()
+		if err == nil && ended(h.supervisor) {
+			// One before wrote that, and the one that holds it now has not come to it.
+			return holders{}, nil
+		}
+		return h, err
 	}
 	// Nobody holds it.
 	was, err := p.read()

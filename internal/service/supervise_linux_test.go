@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"quantumharvest/internal/livetest"
 )
 
 // TestMain is harvest supervise where it is called like that.
@@ -96,9 +99,14 @@ func TestAKilledSupervisorTakesItsProcessAlong(t *testing.T) {
 	supervisor, child := begin(t, e)
 	kill(t, supervisor)
 	ends(t, child)
-	if on, err := e.Active(t.Context(), trial); on || err != nil {
-		t.Errorf("it counts as running: %v", err)
-	}
+	// The supervisor holds its lock until the last of its threads is gone, which the child need not wait for.
+	livetest.Eventually(t, 10*time.Second, func() error {
+		on, err := e.Active(t.Context(), trial)
+		if err == nil && on {
+			err = errors.New("it counts as running")
+		}
+		return err
+	})
 }
 
 // One that does not end by itself counts as running, is ended before another one begins, and can be stopped.
@@ -128,6 +136,26 @@ func TestWhatAKilledSupervisorLeft(t *testing.T) {
 	}
 	if on, err := e.Active(t.Context(), trial); on || err != nil {
 		t.Errorf("it counts as running: %v", err)
+	}
+}
+
+// Between taking the lock and saying who has it there is what a killed supervisor wrote: that is not believed.
+func TestWhoeverHasJustTakenTheLock(t *testing.T) {
+	e := newTrial(t, "trap '' TERM\nwhile :; do sleep 0.2; done")
+	supervisor, child := begin(t, e)
+	time.Sleep(300 * time.Millisecond) // until it ignores the signal
+	kill(t, supervisor)
+	ends(t, supervisor)
+	pid, err := hold(filepath.Join(e.Root, runDir), trial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pid.release()
+	if on, err := e.supervised(trial); on || err != nil {
+		t.Errorf("process %d of the supervisor before counts as started: %v", child, err)
+	}
+	if h, err := e.processes(trial); h.supervisor != 0 || err != nil {
+		t.Errorf("process %d, which is no supervisor any more, would be told to stop: %v", h.supervisor, err)
 	}
 }
 
