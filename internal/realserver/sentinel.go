@@ -59,6 +59,13 @@ func Sentinel(t testing.TB, o SentinelOptions) *RedisSentinel {
 	for range sentinels {
 		s.sentinels = append(s.sentinels, s.watch(o))
 	}
+	t.Cleanup(func() {
+		for _, r := range s.sentinels {
+			if t.Failed() {
+				t.Logf("the Sentinel on port %d said:\n%s", r.port, r.log.String())
+			}
+		}
+	})
 	s.WaitReady()
 	return s
 }
