@@ -225,8 +225,15 @@ func (s *RedisSentinel) failOver() error {
 // follows it.
 func (s *RedisSentinel) WaitReady() {
 	s.t.Helper()
-	primary := s.Primary()
 	await(s.t, "the Sentinels are ready", func() error {
+		// Each time anew: on a busy machine a server that is late counts as down, and another one takes over.
+		primary, err := s.named()
+		if err != nil {
+			return err
+		}
+		if role, err := primary.infoLine("replication", "role"); err != nil || role != "master" {
+			return errors.Join(err, fmt.Errorf("the Sentinels name port %d, which is a %s", primary.port, role))
+		}
 		for _, r := range s.sentinels {
 			if !r.answering() {
 				continue
