@@ -405,8 +405,10 @@ func TestAReloadThatFailedForAPassingReasonIsTriedAgain(t *testing.T) {
 func TestAReloadThatWaitsAndAStop(t *testing.T) {
 	for role, run := range map[config.Role]func(context.Context, app.Env) error{config.Monitor: app.Monitor, config.Up: app.Up} {
 		t.Run(string(role), func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "a.env")
-			const base = "MONITOR_SCRAPE_INTERVAL_SEC=15\n"
+			file, rules := filepath.Join(t.TempDir(), "a.env"), filepath.Join(t.TempDir(), "slow.yml")
+			// A group is evaluated for the first time at any moment of its interval: of an hour, not while this test runs.
+			write(t, rules, "groups:\n- name: slow\n  interval: 1h\n  rules:\n  - alert: Slow\n    expr: vector(0) > 1\n    for: 1h\n")
+			base := "MONITOR_SCRAPE_INTERVAL_SEC=15\nMONITOR_RULE_FILES=" + rules + "\n"
 			write(t, file, base)
 			args := []string{"--env-file=" + file}
 			if role == config.Up {

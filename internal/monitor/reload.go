@@ -23,7 +23,7 @@ func (m *Monitor) jobs(others []prom.Job) []prom.Job {
 // silences, series and what was notified stay. A monitor that has ended takes anything: nothing comes of it.
 func (m *Monitor) Prepare(ctx context.Context, s Settings) (apply func() error, err error) {
 	nothing := func() error { return nil }
-	ctx, cancel := context.WithCancel(ctx)
+	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(m.ended, cancel)()
 	var told *alert.Reload
@@ -34,7 +34,10 @@ func (m *Monitor) Prepare(ctx context.Context, s Settings) (apply func() error, 
 	}
 	var watched *prom.Reload
 	if m.prometheus != nil {
-		watched, err = m.prometheus.Prepare(ctx, m.jobs(s.Jobs), s.Rules)
+		watched, err = m.prometheus.Prepare(waiting, m.jobs(s.Jobs), s.Rules)
+		if err != nil && ctx.Err() != nil {
+			return nil, ctx.Err() // the whole process stops, the monitor with it
+		}
 		if m.ended.Err() != nil {
 			return nothing, nil
 		}
