@@ -14,6 +14,5 @@ func ownerOf(fs.FileInfo) (uid, gid int)               { return -1, -1 }
 func ownGroup(*exec.Cmd)                               {}
 func terminate(int)                                    {}
 func killHard(int)                                     {}
-func alive(int) bool                                   { return false }
 func hangUp(int) error                                 { return errNotHere }
 func lock(string) (release func(), ok bool, err error) { return nil, false, errNotHere }

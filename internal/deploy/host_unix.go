@@ -23,9 +23,6 @@ func ownGroup(cmd *exec.Cmd) { service.OwnGroup(cmd, syscall.SIGKILL) }
 
 func terminate(pid int) { _ = syscall.Kill(pid, syscall.SIGTERM) }
 func killHard(pid int)  { _ = syscall.Kill(pid, syscall.SIGKILL) }
-func alive(pid int) bool {
-	return pid > 0 && syscall.Kill(pid, 0) == nil
-}
 
 func hangUp(pid int) error { return syscall.Kill(pid, syscall.SIGHUP) }
 

@@ -10,13 +10,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"quantumharvest/internal/config"
 	"quantumharvest/internal/deploy/legacy"
+	"quantumharvest/internal/service"
 	"quantumharvest/internal/statefile"
 )
 
@@ -255,11 +255,7 @@ func (r *run) endShadow(ctx context.Context, change Change) error {
 
 // isShadow tells whether a process is the shadow of that prefix, and not another one that got its number since.
 func isShadow(pid int, prefix string) bool {
-	if !alive(pid) {
-		return false
-	}
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	return err == nil && strings.Contains(string(environ), "KEY_PREFIX="+prefix)
+	return service.Carries(pid, "KEY_PREFIX="+prefix)
 }
 
 // compare looks at both until every open symbol was compared, for as many cycles as were asked for.

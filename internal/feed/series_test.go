@@ -270,3 +270,22 @@ func TestSeriesAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a candle", got)
 	}
 }
+
+// Records have room for as many as there usually are, and little more: there are two lists of them for every symbol.
+func TestRecordsRoom(t *testing.T) {
+	var r records
+	for i := range 100 {
+		r.add(int64(i), -float64(i)) // falling, so that every one is kept
+		if room := cap(r); room > max(recordsRoom, len(r)+recordsMore) {
+			t.Fatalf("%d records have room for %d", len(r), room)
+		}
+	}
+	if allocs := testing.AllocsPerRun(10, func() {
+		var r records
+		for i := range recordsRoom {
+			r.add(int64(i), -float64(i))
+		}
+	}); allocs != 1 {
+		t.Errorf("as many records as there usually are take %v allocations", allocs)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -93,9 +92,7 @@ func (p *pidFile) marked() string {
 
 // lives tells whether a process is the one that runs the unit, and not somebody else's that was given its number.
 func (p *pidFile) lives(pid int) bool {
-	// Of a process that has ended and that nobody waits for there is no environment.
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	return err == nil && slices.Contains(strings.Split(string(environ), "\x00"), p.marked())
+	return Carries(pid, p.marked())
 }
 
 // ended tells whether a process is over, also where nobody has waited for it yet.

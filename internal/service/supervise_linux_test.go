@@ -71,6 +71,20 @@ func begin(t *testing.T, e Exec) (supervisor, child int) {
 	return supervisor, child
 }
 
+// stubborn is a script that a signal does not end.
+const stubborn = "trap '' TERM\nwhile :; do sleep 0.2; done"
+
+// orphan is the process of a script that is stubborn, whose supervisor was killed.
+func orphan(t *testing.T, script string) (e Exec, child int) {
+	t.Helper()
+	e = newTrial(t, script)
+	supervisor, child := begin(t, e)
+	time.Sleep(300 * time.Millisecond) // until it ignores the signal
+	kill(t, supervisor)
+	ends(t, supervisor)
+	return e, child
+}
+
 func kill(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -111,7 +125,7 @@ func TestAKilledSupervisorTakesItsProcessAlong(t *testing.T) {
 
 // One that does not end by itself counts as running, is ended before another one begins, and can be stopped.
 func TestWhatAKilledSupervisorLeft(t *testing.T) {
-	e := newTrial(t, "trap '' TERM\nwhile :; do sleep 0.2; done")
+	e := newTrial(t, stubborn)
 	supervisor, child := begin(t, e)
 	time.Sleep(300 * time.Millisecond) // until it ignores the signal
 	orphaned := func() {
@@ -141,11 +155,7 @@ func TestWhatAKilledSupervisorLeft(t *testing.T) {
 
 // Between taking the lock and saying who has it there is what a killed supervisor wrote: that is not believed.
 func TestWhoeverHasJustTakenTheLock(t *testing.T) {
-	e := newTrial(t, "trap '' TERM\nwhile :; do sleep 0.2; done")
-	supervisor, child := begin(t, e)
-	time.Sleep(300 * time.Millisecond) // until it ignores the signal
-	kill(t, supervisor)
-	ends(t, supervisor)
+	e, child := orphan(t, stubborn)
 	pid, err := hold(filepath.Join(e.Root, runDir), trial)
 	if err != nil {
 		t.Fatal(err)
@@ -189,11 +199,7 @@ func TestAnOldPidFileNamesSomebodyElse(t *testing.T) {
 
 // A supervisor that is stopped while it ends what another one left begins nothing.
 func TestAStopWhileAnOrphanEnds(t *testing.T) {
-	e := newTrial(t, "echo begun >>\"$0.log\"\ntrap '' TERM\nwhile :; do sleep 0.2; done")
-	supervisor, child := begin(t, e)
-	time.Sleep(300 * time.Millisecond) // until it ignores the signal
-	kill(t, supervisor)
-	ends(t, supervisor)
+	e, child := orphan(t, "echo begun >>\"$0.log\"\n"+stubborn)
 	ctx, stop := context.WithCancel(t.Context())
 	time.AfterFunc(300*time.Millisecond, stop)
 	if err := (Supervisor{Root: e.Root}).Run(ctx, trial); err != nil || runs(child) {
