@@ -166,17 +166,17 @@ func TestWhatCannotBeReachedIsSaid(t *testing.T) {
 	}
 }
 
-func TestResident(t *testing.T) {
+func TestMemoryNow(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
-		if _, err := resident(os.Getpid()); err == nil {
+		if _, err := memoryNow(os.Getpid()); err == nil {
 			t.Error("there is no /proc")
 		}
 		return
 	}
-	if bytes, err := resident(os.Getpid()); err != nil || bytes < 1<<20 {
-		t.Errorf("%d bytes, %v", bytes, err)
+	if m, err := memoryNow(os.Getpid()); err != nil || m.own < 1<<20 || m.resident < m.own {
+		t.Errorf("%+v, %v", m, err)
 	}
-	if _, err := resident(-1); err == nil {
+	if _, err := memoryNow(-1); err == nil {
 		t.Error("no process has that number")
 	}
 }

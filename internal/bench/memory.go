@@ -24,7 +24,7 @@ import (
 const fewSymbols = 3
 
 func measureMemory(ctx context.Context, r *run) error {
-	if _, err := resident(os.Getpid()); err != nil {
+	if _, err := memoryNow(os.Getpid()); err != nil {
 		for name, target := range map[string]float64{"rss_publisher_mb": 25, "rss_exporter_mb": 25} {
 			r.add(Figure{Name: name, Unit: "MB", Target: &target, Note: err.Error()})
 		}
@@ -35,8 +35,15 @@ func measureMemory(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	r.add(Figure{Name: "rss_publisher_mb", Value: ptr(float64(few) / 1e6), Unit: "MB", Target: ptr(25)})
-	r.add(Figure{Name: "rss_exporter_mb", Value: ptr(float64(exporter) / 1e6), Unit: "MB", Target: ptr(25)})
+	for _, f := range []struct {
+		name string
+		used memory
+	}{{"rss_publisher_mb", few}, {"rss_exporter_mb", exporter}} {
+		r.add(Figure{
+			Name: f.name, Value: ptr(float64(f.used.resident) / 1e6), Unit: "MB", Target: ptr(25),
+			Note: fmt.Sprintf("%.1f MB are its own, the rest are pages of the program's file, which all roles share", float64(f.used.own)/1e6),
+		})
+	}
 	with := r.Effort.MemoryWith
 	small, _, err := r.memoryOf(ctx, with[0], false)
 	if err != nil {
@@ -47,15 +54,15 @@ func measureMemory(ctx context.Context, r *run) error {
 		return err
 	}
 	r.add(Figure{
-		Name: "kb_per_symbol", Value: ptr(float64(large-small) / 1e3 / float64(with[1]-with[0])), Unit: "kB", Target: ptr(20),
-		Note: fmt.Sprintf("publisher with %d symbols: %.0f MB, with %d: %.0f MB; a generated market", with[0], float64(small)/1e6, with[1], float64(large)/1e6),
+		Name: "kb_per_symbol", Value: ptr(float64(large.resident-small.resident) / 1e3 / float64(with[1]-with[0])), Unit: "kB", Target: ptr(20),
+		Note: fmt.Sprintf("publisher with %d symbols: %.0f MB, with %d: %.0f MB; a generated market", with[0], float64(small.resident)/1e6, with[1], float64(large.resident)/1e6),
 	})
 	return nil
 }
 
 // memoryOf runs a publisher with a generated market, and an exporter beside it, as processes of their own, and reads what
 // they have resident after a while.
-func (r *run) memoryOf(ctx context.Context, symbols int, withExporter bool) (publisher, exporter int64, err error) {
+func (r *run) memoryOf(ctx context.Context, symbols int, withExporter bool) (publisher, exporter memory, err error) {
 	err = r.within(ctx, fmt.Sprintf("memory_%d", symbols), func(client redis.UniversalClient, prefix string) error {
 		folder, err := scratch.New("bench")
 		if err != nil {
@@ -101,11 +108,11 @@ func (r *run) memoryOf(ctx context.Context, symbols int, withExporter bool) (pub
 				visit(ctx, page)
 			}
 		}
-		if publisher, err = pub.resident(); err != nil {
+		if publisher, err = pub.memory(); err != nil {
 			return err
 		}
 		if exp != nil {
-			exporter, err = exp.resident()
+			exporter, err = exp.memory()
 		}
 		return err
 	})
@@ -194,24 +201,38 @@ func (c *child) stop() {
 	}
 }
 
-func (c *child) resident() (int64, error) {
+func (c *child) memory() (memory, error) {
 	if err := c.failure(); err != nil {
-		return 0, err
+		return memory{}, err
 	}
-	return resident(c.cmd.Process.Pid)
+	return memoryNow(c.cmd.Process.Pid)
 }
 
-// resident is the memory of a process that is in RAM, in bytes.
-func resident(pid int) (int64, error) {
+// memory is what a process has in RAM, in bytes.
+type memory struct {
+	resident int64
+	own      int64 // of it, that nothing else can use
+}
+
+func memoryNow(pid int) (m memory, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, errors.New("the memory of a process is read from /proc, which is not here")
+		return memory{}, errors.New("the memory of a process is read from /proc, which is not here")
 	}
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-			return kb * 1024, err
+		name, value, _ := strings.Cut(line, ":")
+		to := map[string]*int64{"VmRSS": &m.resident, "RssAnon": &m.own}[name]
+		if to == nil {
+			continue
 		}
+		kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			return memory{}, fmt.Errorf("%s of process %d: %w", name, pid, err)
+		}
+		*to = kb * 1024
 	}
-	return 0, fmt.Errorf("the process %d has no memory any more", pid)
+	if m.resident == 0 {
+		return memory{}, fmt.Errorf("the process %d has no memory any more", pid)
+	}
+	return m, nil
 }

@@ -11,9 +11,9 @@ import (
 
 // Options say how.
 type Options struct {
-	// Garbage is how many bytes of garbage may gather where the live heap is larger than that; 0 leaves it to the
-	// collector, which lets as much gather as is alive. It suits a heap of numbers, which costs next to nothing to look
-	// through. GOGC in the environment has the last word.
+	// Garbage is how many bytes of garbage may gather where the live heap is larger than that, and not small; 0 leaves it
+	// to the collector, which lets as much gather as is alive. It suits a heap of numbers, which costs next to nothing to
+	// look through. Beside a small heap gathers what is allocated in two seconds. GOGC in the environment has the last word.
 	Garbage uint64
 }
 
@@ -24,6 +24,13 @@ const (
 	look = 2 * time.Second
 	// leastPercent keeps the collector from running all the time.
 	leastPercent = 10
+	// smallHeap is how many live bytes are looked through within a millisecond or two: the collector may then run with
+	// every look.
+	smallHeap = 8 << 20
+	// leastGarbage may gather beside those in any case.
+	leastGarbage = 1 << 20
+	// busyLooks is for how many looks what was allocated until one of them counts: work comes at intervals.
+	busyLooks = 30
 	// change is by how many hundredths the percentage must be off before it is set: that stops the process for a moment.
 	change = 5
 
@@ -37,14 +44,13 @@ const (
 
 // Tend does it until ctx ends.
 func Tend(ctx context.Context, o Options) {
-	if _, set := os.LookupEnv("GOGC"); set {
-		o.Garbage = 0
-	}
+	_, decided := os.LookupEnv("GOGC")
 	var (
 		started = time.After(settled)
 		looks   = time.NewTicker(look)
-		heap    = []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+		heap    = []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 		unused  idle
+		work    busy
 		set     = 100
 	)
 	defer looks.Stop()
@@ -55,16 +61,20 @@ func Tend(ctx context.Context, o Options) {
 		case <-started:
 			// Where it cannot be done the figure is larger, and nothing else is different.
 			_ = ReleaseProgram()
+			if metrics.Read(heap); heap[0].Value.Uint64() < smallHeap {
+				debug.FreeOSMemory() // what starting up left
+			}
 		case <-looks.C:
 			metrics.Read(heap)
 			if unused.look(heap[1].Value.Uint64()) {
 				// The runtime gives back what exceeds its goal by a tenth, slowly.
 				debug.FreeOSMemory()
 			}
-			if o.Garbage == 0 {
+			busiest := work.look(heap[2].Value.Uint64())
+			if decided {
 				continue
 			}
-			if p := percent(heap[0].Value.Uint64(), o.Garbage); max(p-set, set-p)*100 >= change*set {
+			if p := percent(heap[0].Value.Uint64(), busiest, o.Garbage); max(p-set, set-p)*100 >= change*set {
 				debug.SetGCPercent(p)
 				set = p
 			}
@@ -72,12 +82,43 @@ func Tend(ctx context.Context, o Options) {
 	}
 }
 
-// percent is GOGC for as much garbage beside a live heap, both in bytes. It is never more than Go's own.
-func percent(live, garbage uint64) int {
-	if live <= garbage {
+// percent is GOGC for a live heap, given what was allocated from one look to the next where that was most, and what may gather
+// beside a heap that is not small, 0 as much as is alive; all in bytes. It is never more than Go's own.
+func percent(live, busiest, garbage uint64) int {
+	if live < smallHeap {
+		garbage = max(busiest, leastGarbage)
+	}
+	if garbage == 0 || live <= garbage {
 		return 100
 	}
 	return max(leastPercent, int(100*garbage/live))
+}
+
+// busy sees how much is allocated from look to look.
+type busy struct {
+	before uint64            // allocated in all, at the last look
+	by     [busyLooks]uint64 // by look
+	next   int
+}
+
+// look takes in how many bytes were allocated in all, and gives what was allocated by the second busiest look of late: once is
+// no work.
+func (b *busy) look(allocated uint64) uint64 {
+	if b.before > 0 { // not what starting up took
+		b.by[b.next] = allocated - b.before
+		b.next = (b.next + 1) % len(b.by)
+	}
+	b.before = allocated
+	var most, second uint64
+	for _, n := range b.by {
+		switch {
+		case n > most:
+			most, second = n, most
+		case n > second:
+			second = n
+		}
+	}
+	return second
 }
 
 // idle sees how much memory stays free from look to look.

@@ -16,18 +16,53 @@ import (
 func TestPercent(t *testing.T) {
 	const mb = 1 << 20
 	for _, tc := range []struct {
-		live, garbage uint64
-		want          int
+		live, busiest, garbage uint64
+		want                   int
 	}{
-		{0, 24 * mb, 100},
-		{24 * mb, 24 * mb, 100},
-		{48 * mb, 24 * mb, 50},
-		{240 * mb, 24 * mb, 10},
-		{2400 * mb, 24 * mb, leastPercent},
+		{0, 0, 24 * mb, 100},
+		{24 * mb, 0, 24 * mb, 100},
+		{48 * mb, 0, 24 * mb, 50},
+		{240 * mb, 9 * mb, 24 * mb, 10},
+		{2400 * mb, 0, 24 * mb, leastPercent},
+		{240 * mb, 0, 0, 100},
+		// Small heaps: what is allocated within a look, and never less than a megabyte.
+		{4 * mb, 0, 0, 25},
+		{4 * mb, 0, 24 * mb, 25},
+		{4 * mb, 2 * mb, 0, 50},
+		{4 * mb, 40 * mb, 0, 100},
+		{smallHeap, 0, 0, 100},
 	} {
-		if got := percent(tc.live, tc.garbage); got != tc.want {
-			t.Errorf("percent(%d MB, %d MB) = %d, want %d", tc.live/mb, tc.garbage/mb, got, tc.want)
+		if got := percent(tc.live, tc.busiest, tc.garbage); got != tc.want {
+			t.Errorf("percent(%d MB, %d MB, %d MB) = %d, want %d", tc.live/mb, tc.busiest/mb, tc.garbage/mb, got, tc.want)
 		}
+	}
+}
+
+// What counts is the second busiest look of late, so that neither starting up nor a single event is taken for work.
+func TestBusy(t *testing.T) {
+	var b busy
+	total := uint64(0)
+	see := func(allocated uint64, times int) (second uint64) {
+		for range times {
+			total += allocated
+			second = b.look(total)
+		}
+		return second
+	}
+	if got := see(1000, 1); got != 0 {
+		t.Errorf("starting up is %d bytes of work", got)
+	}
+	if got := see(500, 1); got != 0 {
+		t.Errorf("one event is %d bytes of work", got)
+	}
+	if got := see(7, 5); got != 7 {
+		t.Errorf("work is %d bytes, want 7", got)
+	}
+	if got := see(400, 1); got != 400 {
+		t.Errorf("work at intervals is %d bytes, want 400", got)
+	}
+	if got := see(7, busyLooks); got != 7 {
+		t.Errorf("work that has ended is %d bytes, want 7", got)
 	}
 }
 
@@ -64,6 +99,31 @@ func TestTendFollowsTheHeap(t *testing.T) {
 			t.Errorf("GOGC=%q: %v", gogc, err)
 		}
 	}
+	runtime.KeepAlive(alive)
+}
+
+// A small heap is looked through more often than Go would, unless GOGC says otherwise.
+func TestTendKeepsASmallHeapSmall(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	alive := make([]float64, 512<<10) // 4 MB
+	runtime.GC()
+	t.Setenv("GOGC", "") // so that it is put back
+	os.Unsetenv("GOGC")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Tend(ctx, Options{})
+	}()
+	livetest.Eventually(t, 30*time.Second, func() error {
+		if p := gcPercent(); p >= 100 || p < leastPercent {
+			return fmt.Errorf("GOGC is %d beside 4 MB", p)
+		}
+		return nil
+	})
+	cancel()
+	<-done
 	runtime.KeepAlive(alive)
 }
 
@@ -128,10 +188,14 @@ func TestTendGivesBack(t *testing.T) {
 }
 
 func isPercent(want int) error {
-	got := []metrics.Sample{{Name: "/gc/gogc:percent"}}
-	metrics.Read(got)
-	if v := got[0].Value.Uint64(); v != uint64(want) {
-		return fmt.Errorf("GOGC is %d, want %d", v, want)
+	if p := gcPercent(); p != want {
+		return fmt.Errorf("GOGC is %d, want %d", p, want)
 	}
 	return nil
+}
+
+func gcPercent() int {
+	got := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(got)
+	return int(got[0].Value.Uint64())
 }

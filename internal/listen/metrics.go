@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -63,9 +62,9 @@ type metricsHandler struct {
 // answer is the scratch space of one scrape. The whole answer is made before its first byte is sent: a slow client
 // holds memory, never a place among the scrapes under way.
 type answer struct {
-	body   bytes.Buffer
-	gzip   *gzip.Writer
-	gauges gaugeWriter
+	body       bytes.Buffer
+	compressed compressor
+	gauges     gaugeWriter
 }
 
 // MetricsHandler serves what g gathers in the format that the client asks for (text 0.0.4, OpenMetrics, protobuf),
@@ -99,12 +98,7 @@ func MetricsHandler(g prometheus.Gatherer, o MetricsOptions) http.Handler {
 		slots = defaultMaxInFlight
 	}
 	h.slots = make(chan struct{}, slots)
-	h.answers.New = func() any {
-		a := &answer{}
-		// Scrapes come over a fast network and from a busy machine: speed before size.
-		a.gzip, _ = gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
-		return a
-	}
+	h.answers.New = func() any { return &answer{} }
 	for _, r := range []string{resultOK, resultPartial, resultFailed, resultBusy} {
 		h.scrapes.WithLabelValues(r)
 	}
@@ -167,12 +161,9 @@ func (h *metricsHandler) prepare(
 	page.Families, hollow = withSamples(page.Families)
 	var encodeErr error
 	if compress {
-		a.gzip.Reset(&a.body)
-		behind := newBehind(a.gzip)
-		encodeErr = encode(behind, &a.gauges, page, format, names)
-		for _, err := range []error{behind.close(), a.gzip.Close()} {
-			encodeErr = cmp.Or(encodeErr, err)
-		}
+		a.compressed.begin(&a.body)
+		encodeErr = encode(&a.compressed, &a.gauges, page, format, names)
+		encodeErr = cmp.Or(encodeErr, a.compressed.close())
 	} else {
 		encodeErr = encode(&a.body, &a.gauges, page, format, names)
 	}

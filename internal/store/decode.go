@@ -37,12 +37,20 @@ type Problem struct {
 // schema, what ours mean there is not known. The problem is then FieldNewer, of schema_version.
 func Decode(sym position.Symbol, hash map[string]string) (Proposal, []Problem) {
 	p := Proposal{Symbol: sym}
-	var problems []Problem
+	problems, _ := p.decode(hash)
+	return p, problems
+}
+
+// decode is Decode into a Proposal with nothing but its symbol. It also tells how many fields of the hash are known.
+func (p *Proposal) decode(hash map[string]string) (problems []Problem, known int) {
 	schema, ours := hash["schema_version"]
 	newer := tooNew(schema)
 	for i := range fields {
 		f := &fields[i]
 		v, there := hash[f.name]
+		if there {
+			known++
+		}
 		switch {
 		case newer && !f.legacy:
 			if f.name == "schema_version" {
@@ -52,7 +60,7 @@ func Decode(sym position.Symbol, hash map[string]string) (Proposal, []Problem) {
 		case !there && f.later:
 		case !there, v == "" && !f.blank:
 			problems = append(problems, Problem{Field: f.name, Kind: FieldMissing})
-		case !f.get(&p, v):
+		case !f.get(p, v):
 			problems = append(problems, Problem{Field: f.name, Kind: FieldUnparsable, Value: shorten(v)})
 		}
 	}
@@ -60,7 +68,7 @@ func Decode(sym position.Symbol, hash map[string]string) (Proposal, []Problem) {
 		p.LastUpdate, p.LastUpdateDerived = p.ComputedAt.Truncate(time.Second), true
 		problems = without(problems, "last_update_epoch")
 	}
-	return p, problems
+	return problems, known
 }
 
 // tooNew tells whether a schema_version is of a release whose fields this one cannot be sure of.
@@ -75,15 +83,6 @@ const unknownNamed = 8
 // unknownFields names the fields of a hash that this version does not know, sorted: those of a newer release, or somebody
 // else's. Where they are many only the first are named.
 func unknownFields(hash map[string]string) []string {
-	extra := len(hash)
-	for i := range fields {
-		if _, there := hash[fields[i].name]; there {
-			extra--
-		}
-	}
-	if extra == 0 {
-		return nil
-	}
 	var names []string
 	for name := range hash {
 		if !slices.ContainsFunc(fields[:], func(f field) bool { return f.name == name }) {
@@ -151,6 +150,11 @@ const maxEpoch = 253402300799
 
 // parseEpoch reads seconds since 1970, whole or with a fraction; the fraction is kept to the microsecond.
 func parseEpoch(s string) (time.Time, bool) {
+	if strings.IndexByte(s, '.') < 0 { // nearly all
+		if n, err := strconv.ParseUint(s, 10, 64); err == nil && n <= maxEpoch {
+			return time.Unix(int64(n), 0).UTC(), true
+		}
+	}
 	f, ok := parseNumber(s)
 	if !ok || f < 0 || f > maxEpoch {
 		return time.Time{}, false

@@ -70,8 +70,11 @@ func (s *Store) readEntries(ctx context.Context, syms []position.Symbol) ([]Entr
 			e.Symbol = syms[i]
 			if hash, err := cmds[i].Result(); err == nil && len(hash) > 0 {
 				e.Found = true
-				e.Proposal, e.Problems = Decode(syms[i], hash)
-				e.Unknown = unknownFields(hash)
+				e.Proposal.Symbol = syms[i]
+				var known int
+				if e.Problems, known = e.Proposal.decode(hash); known < len(hash) {
+					e.Unknown = unknownFields(hash)
+				}
 			}
 		}
 	})
