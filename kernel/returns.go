@@ -16,11 +16,22 @@ func (h heights) returnTo(id uint16) float64 {
 // after its point has moved.
 func (o returnOrder) put(h heights, out, in uint16) {
 	p := slices.Index(o, out)
-	rest := len(o) - 1
-	copy(o[p:], o[p+1:])
 	x := h.returnTo(in)
+	q := o[:p].search(h, x)
+	if q == p { // behind all of those
+		behind := o[p+1:]
+		q += behind.search(h, x)
+		copy(o[p:], behind[:q-p])
+	} else {
+		copy(o[q+1:], o[q:p])
+	}
+	o[q] = in
+}
+
+// search tells how many returns are below x.
+func (o returnOrder) search(h heights, x float64) int {
 	q := 0
-	for n := rest; n > 0; {
+	for n := len(o); n > 0; {
 		half := n >> 1
 		if h.returnTo(o[q+half]) < x {
 			q += half + 1
@@ -29,8 +40,7 @@ func (o returnOrder) put(h heights, out, in uint16) {
 			n = half
 		}
 	}
-	copy(o[q+1:], o[q:rest])
-	o[q] = in
+	return q
 }
 
 // sortedReturns is returns in rising order, either as they are or as the points at their ends.

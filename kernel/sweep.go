@@ -120,13 +120,25 @@ func (s *sweep) move(h heights, newest uint16) {
 
 // put inserts the newest point, where position p is free.
 func (s *sweep) put(h heights, newest uint16, p int) {
-	rest := len(s.order) - 1
-	copy(s.order[p:], s.order[p+1:])
 	x := s.height(h, newest)
+	q := s.search(h, s.order[:p], x)
+	if q == p { // behind all of those
+		behind := s.order[p+1:]
+		q += s.search(h, behind, x)
+		copy(s.order[p:], behind[:q-p])
+	} else {
+		copy(s.order[q+1:], s.order[q:p])
+	}
+	s.order[q] = newest
+	s.below += len(s.order) - 1 - q
+}
+
+// search tells before how many of the ids a newest point of height x does not belong.
+func (s *sweep) search(h heights, ids []uint16, x float64) int {
 	q := 0
-	for n := rest; n > 0; {
+	for n := len(ids); n > 0; {
 		half := n >> 1
-		z := s.height(h, s.order[q+half])
+		z := s.height(h, ids[q+half])
 		if z < x || z == x && !s.flat {
 			q += half + 1
 			n -= half + 1
@@ -134,9 +146,7 @@ func (s *sweep) put(h heights, newest uint16, p int) {
 			n = half
 		}
 	}
-	copy(s.order[q+1:], s.order[q:rest])
-	s.order[q] = newest
-	s.below += rest - q
+	return q
 }
 
 // level tells whether the line is level and the median of the slopes is 0: whether pairs of the same log price are in

@@ -69,12 +69,15 @@ func sink(z []float64, ids []uint16, start int, misplaced uint64, pairs []pair, 
 	for ; misplaced != 0; misplaced &= misplaced - 1 {
 		p := start + bits.TrailingZeros64(misplaced)
 		x, id := z[p], ids[p]
-		for p > 0 && z[p-1] > x {
+		// A higher point is before it, so the one right before it, which is the highest of them, is.
+		for {
 			before := ids[p-1]
 			z[p], ids[p] = z[p-1], before
 			pairs[n] = pair{behind: id, before: before}
 			n++
-			p--
+			if p--; p == 0 || !(z[p-1] > x) {
+				break
+			}
 		}
 		z[p], ids[p] = x, id
 	}

@@ -20,6 +20,7 @@ import (
 type recorder struct {
 	on    bool
 	pipes [][][]any
+	took  time.Duration // for recording the step: nobody does that but here
 }
 
 func (r *recorder) DialHook(next redis.DialHook) redis.DialHook          { return next }
@@ -28,11 +29,13 @@ func (r *recorder) ProcessHook(next redis.ProcessHook) redis.ProcessHook { retur
 func (r *recorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if r.on {
+			begin := time.Now()
 			pipe := make([][]any, len(cmds))
 			for i, c := range cmds {
 				pipe[i] = append([]any(nil), c.Args()...)
 			}
 			r.pipes = append(r.pipes, pipe)
+			r.took += time.Since(begin)
 		}
 		return next(ctx, cmds)
 	}
@@ -114,7 +117,7 @@ func (c *cycle) step(ctx context.Context) (w written, err error) {
 		}
 		c.eng.Restore(recall, m, c.now)
 	}
-	c.rec.on, c.rec.pipes = true, c.rec.pipes[:0]
+	c.rec.on, c.rec.pipes, c.rec.took = true, c.rec.pipes[:0], 0
 	defer func() { c.rec.on = false }()
 	for {
 		work := c.eng.Step(c.now, true)
@@ -148,13 +151,19 @@ func (c *cycle) raw(ctx context.Context) error {
 
 // compare has whole cycles and their bytes take turns. beats: they beat only.
 func (c *cycle) compare(ctx context.Context, rounds int, beats bool) (duel, error) {
-	return fight(ctx, rounds, func() error {
+	var recording []float64
+	d, err := fight(ctx, rounds, func() error {
 		w, err := c.step(ctx)
 		if n := map[bool]int{false: w.publishes, true: w.beats}[beats]; err == nil && n != len(c.names) {
 			err = fmt.Errorf("a cycle wrote %d of %d symbols", n, len(c.names))
 		}
+		recording = append(recording, c.rec.took.Seconds())
 		return err
 	}, func() error { return c.raw(ctx) })
+	for i := range d.ours {
+		d.ours[i] -= recording[i]
+	}
+	return d, err
 }
 
 func measureCycles(ctx context.Context, r *run) error {

@@ -33,7 +33,7 @@ const validIntervals = 5
 // Heartbeats go in batches, because what a tick leads to waits for the one under way: the smaller, the shorter. Where the
 // way to the store is long, larger ones save round trips.
 const (
-	leastBeatsAtOnce = 125
+	leastBeatsAtOnce = 100
 	mostBeatsAtOnce  = 1 << 16
 	// shortTrip is about what a server needs for the smallest batch.
 	shortTrip = 2 * time.Millisecond

@@ -134,7 +134,7 @@ func (d *desk) batch() (engine.Work, store.Results) {
 // TestBatchDoesNotGrowWithRoundTrips checks that a batch is one round trip, whatever is in it, and that heartbeats go in
 // batches between which there is room for what a tick leads to.
 func TestBatchDoesNotGrowWithRoundTrips(t *testing.T) {
-	for n, want := range map[int][]int{1: {1}, 125: {125}, 300: {125, 125, 50}} {
+	for n, want := range map[int][]int{1: {1}, 100: {100}, 240: {100, 100, 40}} {
 		d := newDesk(t)
 		d.many(n)
 		d.now = d.now.Add(time.Second)
@@ -212,7 +212,7 @@ func TestHeartbeatsUnderOverloadTakeTurns(t *testing.T) {
 	for _, c := range []struct {
 		trip             time.Duration
 		batches, largest int
-	}{{0, 16, 125}, {3 * time.Millisecond, 16, 125}, {9 * time.Millisecond, 6, 500}, {time.Second, 3, 1000}} {
+	}{{0, 20, 100}, {3 * time.Millisecond, 20, 100}, {9 * time.Millisecond, 6, 400}, {time.Second, 3, 1000}} {
 		d := newDesk(t)
 		d.eng.SetPublishesAtOnce(1000) // all have a proposal after one batch
 		d.many(1000)
