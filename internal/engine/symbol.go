@@ -9,25 +9,38 @@ import (
 	"quantumharvest/kernel"
 )
 
-// symbol is everything the engine remembers of one instrument.
+// symbol is everything the engine remembers of one instrument. What every batch looks at comes first, here and in the parts: of
+// ten thousand symbols the rest is not in the processor's cache.
 type symbol struct {
-	name    position.Symbol
-	shard   int
+	name  position.Symbol
+	shard int
+
 	covered bool // inside SYMBOLS
+	open    bool // the position itself lives in the book
+	refused bool // its record is there and was refused at the last reading
+	// unread: what the store holds of it was out of reach when its memory was read. recalled: it was read at least once.
+	unread, recalled bool
+
+	// What is to be written beside what follows from advice and held.
+	beatDue  bool
+	expect   bool // to be put into the expected set
+	dropped  bool // not covered any more, and to be taken out of the expected set for that
+	unexpect bool // to be taken out of it, without a position having ended
+
+	// What is under way.
+	inFlight    bool
+	beatCarried bool // the publish under way is the due beat as well
+	dirty       bool
+	retryBeat   uint64 // after a failed write: not before this beat
+	closing     []store.Close
 
 	market marketSide
+	advice advice
+	held   held
 
-	// Position side; the position itself lives in the book.
-	open         bool
-	refused      bool // its record is there and was refused at the last reading
 	positionAt   time.Time
 	positionSeen time.Time // when it reached us
 	checkedPnL   [2]float64
-
-	advice advice
-	held   held
-	// unread: what the store holds of it was out of reach when its memory was read. recalled: it was read at least once.
-	unread, recalled bool
 
 	// revision is the highest this key ever had, as far as is known. It never goes back, whoever the position is.
 	revision int64
@@ -36,62 +49,48 @@ type symbol struct {
 	fence, challenge int64
 	challengedAt     time.Time
 
-	// What is to be written beside what follows from advice and held.
-	beatDue  bool
-	expect   bool // to be put into the expected set
-	dropped  bool // not covered any more, and to be taken out of the expected set for that
-	unexpect bool // to be taken out of it, without a position having ended
-	closing  []store.Close
-
 	publishing PublishReason // why the last batch that looked at it has it in full; blank: it has not
-
-	// What is under way.
-	inFlight    bool
-	beatCarried bool   // the publish under way is the due beat as well
-	retryBeat   uint64 // after a failed write: not before this beat
-
 	lastBeatAt time.Time
-	dirty      bool
 	stats      symbolStats
 }
 
 // marketSide is what is known of the market of one symbol.
 type marketSide struct {
+	consumed   bool      // state comes ready from another service
+	produces   bool      // its state is produced, whether a position is open or not
+	moved      bool      // the series moved since state was computed from it
+	haveState  bool      // of state
+	haveStops  bool      // of stops
+	haveOwn    bool      // of ownStops
+	producedAt time.Time // last time state and stops were written under the legacy keys
+	at         time.Time // event time of the newest valid input
+
 	series    *feed.Series
 	followed  follower // of series
-	moved     bool     // the series moved since state was computed from it
-	consumed  bool     // state comes ready from another service
 	state     kernel.MarketState
-	haveState bool
-	at        time.Time // event time of the newest valid input
-	seen      time.Time // when it reached us: guards against clocks that step back
+	seen      time.Time // when the newest input reached us: guards against clocks that step back
 	quotedAt  time.Time // when a price between candles last arrived; zero: never
 	revisedAt time.Time // when an open candle last arrived
 	stops     feed.Stops
-	haveStops bool
-
-	produces   bool      // its state is produced, whether a position is open or not
-	producedAt time.Time // last time state and stops were written under the legacy keys
-	ownStops   kernel.StopProposal
-	haveOwn    bool
+	ownStops  kernel.StopProposal
 }
 
 // advice is what we think of the open position. Its zero value is no advice.
 type advice struct {
-	content store.Proposal // the newest good content, computed here or restored
-	reasons kernel.Reasons // behind content; spelled out only when it is published
 	have    bool
+	reasons kernel.Reasons // behind content; spelled out only when it is published
 	// state says whether the inputs behind content live. Blank: this process has not looked at it yet, so it cannot
 	// vouch for it.
-	state store.InputState
-	why   string // why there is no newer content; blank where there is nothing to explain
+	state   store.InputState
+	content store.Proposal // the newest good content, computed here or restored
+	why     string         // why there is no newer content; blank where there is nothing to explain
 }
 
 // held is what the store holds of ours, as far as it confirmed it. Its zero value is nothing.
 type held struct {
-	proposal store.Proposal // Revision 0: nothing
-	at       float64        // when it was published, on the engine's own clock; the gate measures ages on it
 	distrust bool           // what stands there may be something else by now
+	at       float64        // when it was published, on the engine's own clock; the gate measures ages on it
+	proposal store.Proposal // Revision 0: nothing
 }
 
 // symbolStats are the counts behind the end-of-run summary.
