@@ -379,7 +379,9 @@ func TestRollbackLeavesWhatIsNotOurs(t *testing.T) {
 	defer rdb.Close()
 	r := newRun(t, &links{})
 	c := config.Config{Keys: config.Keys{Prefix: "quantum:", Harvest: "quantum:harvest:proposal:", MarketState: "quantum:marketstate:", RiskProposal: "quantum:risk:proposal:"}}
-	r.o.Desk.Connect = func(config.Redis) redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: server.Addr()}) }
+	r.o.Desk.Connect = func(config.Redis) redis.UniversalClient {
+		return redis.NewClient(&redis.Options{Addr: server.Addr(), Protocol: 2})
+	}
 	ctx := t.Context()
 	rdb.HSet(ctx, "quantum:harvest:proposal:BTCUSDT", "harvest_action", "NONE", "operator_note", "hands off")
 	s, err := r.takeSnapshot(ctx, rdb, c)

@@ -47,7 +47,7 @@ func newDesk(t testing.TB, change ...func(*engine.Options)) *desk {
 	d := &desk{t: t, redis: mr, now: time.Date(2026, 1, 23, 1, 32, 18, 0, time.UTC), prices: map[position.Symbol]float64{}}
 	// Patient: under the race detector a thousand publishes at once may take the embedded server seconds, and the clock of
 	// these tests stands meanwhile.
-	d.client = redis.NewClient(&redis.Options{Addr: mr.Addr(), MaxRetries: -1, ReadTimeout: time.Minute})
+	d.client = redis.NewClient(&redis.Options{Addr: mr.Addr(), MaxRetries: -1, ReadTimeout: time.Minute, Protocol: 2})
 	t.Cleanup(func() { d.client.Close() })
 	d.restart(change...)
 	return d

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -116,14 +117,28 @@ func readyMade(s *Store, batch Batch) [][]any {
 	return out
 }
 
+// BenchmarkDecode reads one hash from a list as it was written, and from one in another order, as of a hash with a long text in it.
 func BenchmarkDecode(b *testing.B) {
-	p := benchProposals()[0]
-	hash := hashOf(p)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, problems := Decode(p.Symbol, hash); len(problems) > 0 {
-			b.Fatal(problems)
-		}
+	sym := benchProposals()[0].Symbol
+	written := Encode(benchProposals()[0])
+	shuffled := slices.Clone(written)
+	for i := 2; i < len(shuffled); i += 2 {
+		j := 2 * (i * 7 % (i/2 + 1))
+		shuffled[i], shuffled[j] = shuffled[j], shuffled[i]
+		shuffled[i+1], shuffled[j+1] = shuffled[j+1], shuffled[i+1]
+	}
+	for name, pairs := range map[string][]string{"written": written, "shuffled": shuffled} {
+		b.Run(name, func(b *testing.B) {
+			var v values
+			b.ReportAllocs()
+			for b.Loop() {
+				p := Proposal{Symbol: sym}
+				v.take(pairs)
+				if problems := v.decode(&p); len(problems)+len(v.unknown) > 0 {
+					b.Fatal(problems, v.unknown)
+				}
+			}
+		})
 	}
 }
 

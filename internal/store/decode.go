@@ -36,39 +36,86 @@ type Problem struct {
 // A hash of a newer schema than MaxSchema is read like that of an earlier writer: the legacy fields are exact in every
 // schema, what ours mean there is not known. The problem is then FieldNewer, of schema_version.
 func Decode(sym position.Symbol, hash map[string]string) (Proposal, []Problem) {
+	var v values
+	for name, value := range hash {
+		v.add(0, name, value)
+	}
 	p := Proposal{Symbol: sym}
-	problems, _ := p.decode(hash)
-	return p, problems
+	return p, v.decode(&p)
 }
 
-// decode is Decode into a Proposal with nothing but its symbol. It also tells how many fields of the hash are known.
-func (p *Proposal) decode(hash map[string]string) (problems []Problem, known int) {
-	schema, ours := hash["schema_version"]
-	newer := tooNew(schema)
+// values are the fields of one hash.
+type values struct {
+	of      [len(fields)]string // by their place in the table
+	there   uint64              // a bit for each
+	unknown []string            // names that the table does not have
+}
+
+// Every field has a bit.
+var _ [64 - len(fields)]struct{}
+
+// places are those of the fields in the table, by name.
+var places = func() map[string]int {
+	m := make(map[string]int, len(fields))
+	for i := range fields {
+		m[fields[i].name] = i
+	}
+	return m
+}()
+
+var (
+	schemaPlace     = places["schema_version"]
+	lastUpdatePlace = places["last_update_epoch"]
+)
+
+// take replaces the values by those of names and values in turn, as HGETALL answers.
+func (v *values) take(pairs []string) {
+	*v = values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		v.add(i/2, pairs[i], pairs[i+1])
+	}
+}
+
+// add takes in a field. Where it is in a hash that was written at once is where it is in the table.
+func (v *values) add(guess int, name, value string) {
+	place, known := guess, true
+	if guess >= len(fields) || fields[guess].name != name {
+		if place, known = places[name]; !known {
+			v.unknown = append(v.unknown, name)
+			return
+		}
+	}
+	v.of[place] = value
+	v.there |= 1 << place
+}
+
+func (v *values) has(place int) bool { return v.there>>place&1 != 0 }
+
+// decode is Decode into a Proposal with nothing but its symbol.
+func (v *values) decode(p *Proposal) (problems []Problem) {
+	ours := v.has(schemaPlace)
+	newer := tooNew(v.of[schemaPlace])
 	for i := range fields {
 		f := &fields[i]
-		v, there := hash[f.name]
-		if there {
-			known++
-		}
+		value, there := v.of[i], v.has(i)
 		switch {
 		case newer && !f.legacy:
-			if f.name == "schema_version" {
-				problems = append(problems, Problem{Field: f.name, Kind: FieldNewer, Value: shorten(v)})
+			if i == schemaPlace {
+				problems = append(problems, Problem{Field: f.name, Kind: FieldNewer, Value: shorten(value)})
 			}
 		case !there && !f.legacy && !ours:
 		case !there && f.later:
-		case !there, v == "" && !f.blank:
+		case !there, value == "" && !f.blank:
 			problems = append(problems, Problem{Field: f.name, Kind: FieldMissing})
-		case !f.get(p, v):
-			problems = append(problems, Problem{Field: f.name, Kind: FieldUnparsable, Value: shorten(v)})
+		case !f.get(p, value):
+			problems = append(problems, Problem{Field: f.name, Kind: FieldUnparsable, Value: shorten(value)})
 		}
 	}
-	if v := hash["last_update_epoch"]; !ours && v == "" && !p.ComputedAt.IsZero() {
+	if !ours && v.of[lastUpdatePlace] == "" && !p.ComputedAt.IsZero() {
 		p.LastUpdate, p.LastUpdateDerived = p.ComputedAt.Truncate(time.Second), true
 		problems = without(problems, "last_update_epoch")
 	}
-	return problems, known
+	return problems
 }
 
 // tooNew tells whether a schema_version is of a release whose fields this one cannot be sure of.
@@ -80,17 +127,15 @@ func tooNew(schema string) bool {
 // unknownNamed bounds how many fields of a hash are named that this version does not know.
 const unknownNamed = 8
 
-// unknownFields names the fields of a hash that this version does not know, sorted: those of a newer release, or somebody
-// else's. Where they are many only the first are named.
-func unknownFields(hash map[string]string) []string {
+// strangers names the fields that this version does not know, sorted: those of a newer release, or somebody else's. Where they
+// are many only the first are named.
+func (v *values) strangers() []string {
+	slices.Sort(v.unknown)
 	var names []string
-	for name := range hash {
-		if !slices.ContainsFunc(fields[:], func(f field) bool { return f.name == name }) {
-			names = append(names, shorten(name))
-		}
+	for _, name := range v.unknown[:min(len(v.unknown), unknownNamed)] {
+		names = append(names, shorten(name))
 	}
-	slices.Sort(names)
-	return names[:min(len(names), unknownNamed)]
+	return names
 }
 
 func without(problems []Problem, name string) []Problem {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -311,6 +313,22 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		p, problems := Decode("BTCUSDT", hash)
+		// In whatever order a server lists the fields, they read the same.
+		var pairs []string
+		for name, value := range hash {
+			pairs = append(pairs, name, value)
+		}
+		var v values
+		v.take(pairs)
+		listed := Proposal{Symbol: "BTCUSDT"}
+		if found := v.decode(&listed); !reflect.DeepEqual(listed, p) || !reflect.DeepEqual(found, problems) {
+			t.Errorf("as a list:\n%+v, %v\nas a map:\n%+v, %v", listed, found, p, problems)
+		}
+		for _, name := range v.strangers() {
+			if !utf8.ValidString(name) || slices.Contains(FieldNames(), name) {
+				t.Errorf("%q is not known", name)
+			}
+		}
 		bad := map[string]bool{}
 		for _, pr := range problems {
 			bad[pr.Field] = true

@@ -54,9 +54,11 @@ func (s *Store) readEntries(ctx context.Context, syms []position.Symbol) ([]Entr
 		return nil, nil
 	}
 	pipe := s.rdb.Pipeline()
-	cmds := make([]*redis.MapStringStringCmd, len(syms))
+	// As a list: the client's own command would make a map of each hash, half of what a reading takes and leaves behind.
+	cmds := make([]*redis.StringSliceCmd, len(syms))
 	for i, sym := range syms {
-		cmds[i] = pipe.HGetAll(ctx, s.keys.Proposal(sym))
+		cmds[i] = redis.NewStringSliceCmd(ctx, "hgetall", s.keys.Proposal(sym))
+		_ = pipe.Process(ctx, cmds[i])
 	}
 	hasty := brief(ctx)
 	_, err := s.sendAll(ctx, pipe)
@@ -65,16 +67,14 @@ func (s *Store) readEntries(ctx context.Context, syms []position.Symbol) ([]Entr
 	}
 	entries := make([]Entry, len(syms))
 	inParts(len(entries), func(from, to int) {
+		var v values
 		for i := from; i < to; i++ {
 			e := &entries[i]
 			e.Symbol = syms[i]
-			if hash, err := cmds[i].Result(); err == nil && len(hash) > 0 {
-				e.Found = true
-				e.Proposal.Symbol = syms[i]
-				var known int
-				if e.Problems, known = e.Proposal.decode(hash); known < len(hash) {
-					e.Unknown = unknownFields(hash)
-				}
+			if pairs, err := cmds[i].Result(); err == nil && len(pairs) > 0 {
+				v.take(pairs)
+				e.Found, e.Proposal.Symbol = true, e.Symbol
+				e.Problems, e.Unknown = v.decode(&e.Proposal), v.strangers()
 			}
 		}
 	})

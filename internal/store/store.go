@@ -46,8 +46,8 @@ type Store struct {
 	spare  atomic.Pointer[plan] // memory of an earlier Write, for the next one
 }
 
-// New makes a Store on a client (see Dial). The Store closes it. A server that is not
-// there yet shows in the first operation, and heals by itself.
+// New makes a Store on a client that speaks version 2 of the protocol, as those of Dial do: hashes are read as the lists that
+// they are there. The Store closes it. A server that is not there yet shows in the first operation, and heals by itself.
 func New(rdb redis.UniversalClient, keys Keys, options ...Option) *Store {
 	s := &Store{rdb: rdb, keys: keys, now: time.Now}
 	s.addr, s.secrets = whereabouts(rdb)
