@@ -12,7 +12,7 @@ func newBenchCmd(p process) *cobra.Command {
 		Use:   "bench",
 		Short: "Measure what the desk costs on this machine and Redis",
 		Long: "bench measures the kernel, cycles, the way of a price tick to Redis, scrapes and memory, each against a rival in the\n" +
-			"same run where there is one, and says which targets are met. It takes about two minutes, uses keys of its own below one\n" +
+			"same run where there is one, and says which targets are met. It takes about three minutes, uses keys of its own below one\n" +
 			"prefix and removes them. Without Redis settings it starts a redis-server for the while, or uses the embedded one.",
 		Example: "  harvest bench\n" +
 			"  harvest bench --json --redis redis://127.0.0.1:6379/0",

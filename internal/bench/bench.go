@@ -72,7 +72,7 @@ type Effort struct {
 func Usual() Effort {
 	return Effort{
 		Rounds: 15, Round: 100 * time.Millisecond, Symbols: [2]int{1000, 10_000}, Ticks: 25 * time.Second, TickRate: 2000,
-		Settle: 10 * time.Second, MemoryWith: [2]int{1000, 10_000},
+		Settle: 20 * time.Second, MemoryWith: [2]int{1000, 10_000},
 	}
 }
 

@@ -119,12 +119,15 @@ func TestTheRivalSendsTheSame(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			commands := 0
+			commands, keys := 0, map[string]bool{}
 			for _, pipe := range c.rec.pipes {
 				commands += len(pipe)
+				for _, args := range pipe {
+					keys[*args[3].(*string)] = true // behind EVALSHA, the script and the number of keys
+				}
 			}
-			if w.publishes+w.beats != 600 || commands != 600 || len(c.rec.pipes) != w.roundTrips {
-				t.Errorf("%+v, recorded %d commands in %d pipelines", w, commands, len(c.rec.pipes))
+			if w.publishes+w.beats != 600 || commands != 600 || len(keys) != 600 || len(c.rec.pipes) != w.roundTrips {
+				t.Errorf("%+v, recorded %d commands for %d keys in %d pipelines", w, commands, len(keys), len(c.rec.pipes))
 			}
 			return c.raw(t.Context())
 		})

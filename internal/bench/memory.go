@@ -231,8 +231,8 @@ func memoryNow(pid int) (m memory, err error) {
 		}
 		*to = kb * 1024
 	}
-	if m.resident == 0 {
-		return memory{}, fmt.Errorf("the process %d has no memory any more", pid)
+	if m.resident == 0 || m.own == 0 {
+		return memory{}, fmt.Errorf("process %d: its status does not tell VmRSS and RssAnon: it is gone, or the system too old", pid)
 	}
 	return m, nil
 }

@@ -66,7 +66,7 @@ func (r *run) measureScrape(ctx context.Context, c *cycle) error {
 	}
 	rounds := 2 * r.Effort.Rounds
 	if len(c.names) > r.Effort.Symbols[0] {
-		rounds = max(2, r.Effort.Rounds/2)
+		rounds = r.Effort.Rounds
 	}
 	d, err := fight(ctx, rounds, scrape, read)
 	if err != nil {

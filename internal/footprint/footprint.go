@@ -13,7 +13,8 @@ import (
 type Options struct {
 	// Garbage is how many bytes of garbage may gather where the live heap is larger than that, and not small; 0 leaves it
 	// to the collector, which lets as much gather as is alive. It suits a heap of numbers, which costs next to nothing to
-	// look through. Beside a small heap gathers what is allocated in two seconds. GOGC in the environment has the last word.
+	// look through. Beside a small heap gathers what is allocated in two seconds of work. GOGC in the environment has the last
+	// word.
 	Garbage uint64
 }
 
@@ -28,9 +29,9 @@ const (
 	// every look.
 	smallHeap = 8 << 20
 	// leastGarbage may gather beside those in any case.
-	leastGarbage = 1 << 20
-	// busyLooks is for how many looks what was allocated until one of them counts: work comes at intervals.
-	busyLooks = 30
+	leastGarbage = 512 << 10
+	// busyLooks is for how many looks what was allocated until one of them counts: work comes at intervals, of a minute and more.
+	busyLooks = 150
 	// change is by how many hundredths the percentage must be off before it is set: that stops the process for a moment.
 	change = 5
 
@@ -61,7 +62,7 @@ func Tend(ctx context.Context, o Options) {
 		case <-started:
 			// Where it cannot be done the figure is larger, and nothing else is different.
 			_ = ReleaseProgram()
-			if metrics.Read(heap); heap[0].Value.Uint64() < smallHeap {
+			if metrics.Read(heap); !decided && heap[0].Value.Uint64() < smallHeap {
 				debug.FreeOSMemory() // what starting up left
 			}
 		case <-looks.C:
@@ -82,8 +83,8 @@ func Tend(ctx context.Context, o Options) {
 	}
 }
 
-// percent is GOGC for a live heap, given what was allocated from one look to the next where that was most, and what may gather
-// beside a heap that is not small, 0 as much as is alive; all in bytes. It is never more than Go's own.
+// percent is GOGC for a live heap, given what the second busiest look of late allocated, and what may gather beside a heap that
+// is not small, 0 as much as is alive; all in bytes. It is never more than Go's own.
 func percent(live, busiest, garbage uint64) int {
 	if live < smallHeap {
 		garbage = max(busiest, leastGarbage)

@@ -54,6 +54,9 @@ func (c *compressor) close() error {
 	return cmp.Or(err, c.short.Close())
 }
 
+// open tells that a page was begun and not ended.
+func (c *compressor) open() bool { return c.first != nil || c.behind != nil }
+
 // drop gives the first block back.
 func (c *compressor) drop() {
 	blocks.Put(c.first)

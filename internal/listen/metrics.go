@@ -187,6 +187,9 @@ func withSamples(families []*dto.MetricFamily) ([]*dto.MetricFamily, error) {
 }
 
 func (h *metricsHandler) release(a *answer) {
+	if a.compressed.open() {
+		_ = a.compressed.close() // whoever made the page panicked, and a block of it may still be on its way
+	}
 	if a.body.Cap() > maxPooledBytes {
 		a.body = bytes.Buffer{}
 	}

@@ -289,3 +289,48 @@ func BenchmarkTextGauges(b *testing.B) {
 		}
 	}
 }
+
+// brittle gives a page that ends in a panic, or not.
+type brittle struct{ breaks bool }
+
+func (b *brittle) Gather() ([]*dto.MetricFamily, error) { return nil, nil }
+
+func (b *brittle) GatherPage(context.Context) (Page, error) {
+	return Page{Gauges: []Gauges{{Name: "long", Samples: func(yield func(Sample) bool) {
+		for i := range 20_000 {
+			if !yield(Sample{Value: float64(i)}) {
+				return
+			}
+		}
+		if b.breaks {
+			panic("a page that breaks")
+		}
+	}}}}, nil
+}
+
+// A page that panics half way leaves nothing behind that the next one could meet.
+func TestPanicHalfWay(t *testing.T) {
+	b := &brittle{}
+	h := MetricsHandler(b, MetricsOptions{})
+	for range 4 {
+		b.breaks = true
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			scrape(t, h, map[string]string{"Accept-Encoding": "gzip"}, "")
+		}()
+		b.breaks = false
+		w := scrape(t, h, map[string]string{"Accept-Encoding": "gzip"}, "")
+		zr, err := gzip.NewReader(w.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := io.ReadAll(zr)
+		if lines := strings.Count(string(page), "\nlong "); err != nil || lines != 20_000 {
+			t.Fatalf("%d lines, %v", lines, err)
+		}
+	}
+}
