@@ -82,19 +82,13 @@ func TestTendFollowsTheHeap(t *testing.T) {
 			t.Setenv("GOGC", gogc)
 		}
 		debug.SetGCPercent(100)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			Tend(ctx, Options{Garbage: 1 << 20})
-		}()
+		stop := tend(t, Options{Garbage: 1 << 20})
 		if gogc == "" {
 			livetest.Eventually(t, 30*time.Second, func() error { return isPercent(want) })
 		} else {
 			time.Sleep(look + look/2)
 		}
-		cancel()
-		<-done
+		stop()
 		if err := isPercent(want); err != nil {
 			t.Errorf("GOGC=%q: %v", gogc, err)
 		}
@@ -110,20 +104,14 @@ func TestTendKeepsASmallHeapSmall(t *testing.T) {
 	runtime.GC()
 	t.Setenv("GOGC", "") // so that it is put back
 	os.Unsetenv("GOGC")
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		Tend(ctx, Options{})
-	}()
+	stop := tend(t, Options{})
 	livetest.Eventually(t, 30*time.Second, func() error {
 		if p := gcPercent(); p >= 100 || p < leastPercent {
 			return fmt.Errorf("GOGC is %d beside 4 MB", p)
 		}
 		return nil
 	})
-	cancel()
-	<-done
+	stop()
 	runtime.KeepAlive(alive)
 }
 
@@ -163,12 +151,7 @@ func TestTendGivesBack(t *testing.T) {
 	for i := range alive {
 		alive[i] = make([]byte, 64<<10)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		Tend(ctx, Options{})
-	}()
+	stop := tend(t, Options{})
 	for i := range alive {
 		if i%3 != 0 {
 			alive[i] = nil
@@ -183,9 +166,19 @@ func TestTendGivesBack(t *testing.T) {
 		}
 		return nil
 	})
-	cancel()
-	<-done
+	stop()
 	runtime.KeepAlive(alive)
+}
+
+// tend runs Tend until it is stopped.
+func tend(t *testing.T, o Options) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Tend(ctx, o)
+	}()
+	return func() { cancel(); <-done }
 }
 
 func isPercent(want int) error {

@@ -8,7 +8,7 @@ import (
 )
 
 // compressor writes what it is given, compressed, to what it was begun with. Most desks have a page of a few positions, less
-// than a block: it is compressed at the end, by a writer that holds nothing between two pages. A longer page is compressed while
+// than a block: it is compressed at the end, by a writer that keeps next to nothing between two. A longer page is compressed while
 // it is made, by the quickest writer, which holds two megabytes. Scrapes come over a fast network and from a busy machine: speed
 // before size.
 //

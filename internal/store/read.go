@@ -54,7 +54,7 @@ func (s *Store) readEntries(ctx context.Context, syms []position.Symbol) ([]Entr
 		return nil, nil
 	}
 	pipe := s.rdb.Pipeline()
-	// As a list: the client's own command would make a map of each hash, half of what a reading takes and leaves behind.
+	// As a list: the client's own command would make a map of each hash, in which every field is then looked up.
 	cmds := make([]*redis.StringSliceCmd, len(syms))
 	for i, sym := range syms {
 		cmds[i] = redis.NewStringSliceCmd(ctx, "hgetall", s.keys.Proposal(sym))

@@ -36,12 +36,8 @@ func TestWhatEarlierReleasesLeftIsRead(t *testing.T) {
 		OpenedAt: time.Unix(1769129938, 0).UTC(), LastUpdate: time.Unix(1796022237, 0).UTC(), ValidUntil: time.Unix(1796022242, 0).UTC(), Peak: 100.5, Trough: 99,
 	}
 	hash := rec.Hashes["quantum:harvest:proposal:BTCUSDT"]
-	var pairs []string
-	for name, value := range hash {
-		pairs = append(pairs, name, value)
-	}
 	var v values
-	v.take(pairs)
+	v.take(listed(hash))
 	got := Proposal{Symbol: "BTCUSDT"}
 	if problems := v.decode(&got); len(problems) > 0 || v.strangers() != nil {
 		t.Errorf("problems %v, unknown %v", problems, v.strangers())
