@@ -50,38 +50,61 @@ func TestReleaseProgram(t *testing.T) {
 	}
 }
 
-// One byte of a table brings its neighbourhood and nothing beyond, wherever the part begins, and dividing again changes nothing.
+// One byte of a table brings its neighbourhood and nothing beyond, wherever the table lies, and dividing again changes nothing.
 func TestDivide(t *testing.T) {
+	if os.Getpagesize() > neighbourhood {
+		t.Skip("single pages are larger")
+	}
 	file, err := os.Create(filepath.Join(t.TempDir(), "tables"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	const size = 1 << 20
+	const size, around = 256 << 10, 64 << 10
 	if _, err := file.Write(make([]byte, size)); err != nil {
 		t.Fatal(err)
 	}
-	memory, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ, unix.MAP_PRIVATE)
+	room, err := unix.Mmap(-1, 0, around+size+around, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(memory)
+	defer func() { _ = unix.Munmap(room) }()
 	page := os.Getpagesize()
-	from := uintptr(unsafe.Pointer(unsafe.SliceData(memory)))
-	all := part{from: from, to: from + size}
-	inner := part{from: from + uintptr(page), to: from + size - uintptr(page)}
-	for _, at := range []int{page, neighbourhood - 1, neighbourhood, size/2 + 5, size - page - 1} {
-		for range 2 {
-			if err := divide(inner); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := all.advise(unix.MADV_DONTNEED); err != nil {
+	for shift := 0; shift < around; shift += page {
+		place := unsafe.Pointer(&room[shift])
+		if _, err := unix.MmapPtr(int(file.Fd()), 0, place, size, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_FIXED); err != nil {
 			t.Fatal(err)
 		}
-		sum += memory[at]
-		if got := resident(t, all); got < page || got > neighbourhood {
-			t.Errorf("byte %d brought %d bytes, want a page to %d", at, got, neighbourhood)
+		tables := part{from: uintptr(place), to: uintptr(place) + size}
+		for _, at := range []int{0, neighbourhood - 1, neighbourhood, size/2 + 5, size - 1} {
+			for range 2 {
+				if err := divide(tables); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := tables.advise(unix.MADV_DONTNEED); err != nil {
+				t.Fatal(err)
+			}
+			sum += room[shift+at]
+			if got := resident(t, tables); got < page || got > neighbourhood {
+				t.Errorf("shifted by %d, byte %d brought %d bytes, want a page to %d", shift, at, got, neighbourhood)
+			}
+		}
+	}
+}
+
+// Where the setting does not show it is the usual one; where it cannot be read nothing is divided.
+func TestMappingsAllowed(t *testing.T) {
+	setting := filepath.Join(t.TempDir(), "max_map_count")
+	if n, err := mappingsAllowed(setting); n != usualMappings || err != nil {
+		t.Errorf("without it: %d, %v", n, err)
+	}
+	for text, want := range map[string]int{"1000\n": 1000, "many": 0} {
+		if err := os.WriteFile(setting, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := mappingsAllowed(setting); n != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d, %v", text, n, err)
 		}
 	}
 }
