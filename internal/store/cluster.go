@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -87,6 +88,42 @@ func (s *Store) sendAll(ctx context.Context, pipe redis.Pipeliner) ([]redis.Cmde
 		}
 	}
 	return cmds, err
+}
+
+// quickly is within what time a node must answer to count as there, when another one is lost.
+const quickly = time.Second
+
+// oneNodeLost tells whether an error of a whole batch says nothing of the other nodes of a Cluster: its commands, all of scripts,
+// are for keys of the same node, that node is lost, and another one is there.
+func (s *Store) oneNodeLost(ctx context.Context, cmds []redis.Cmder, err error) bool {
+	cluster, ok := s.rdb.(*redis.ClusterClient)
+	if !ok || !s.perKey || ctx.Err() != nil || !s.lost(err) {
+		return false
+	}
+	first := ""
+	for _, c := range cmds {
+		key, ok := c.Args()[firstKey].(*string)
+		if !ok {
+			return false
+		}
+		node, err := cluster.MasterForKey(ctx, *key)
+		if err != nil {
+			return false
+		}
+		if first = cmp.Or(first, node.Options().Addr); first != node.Options().Addr {
+			return false
+		}
+	}
+	ask, cancel := context.WithTimeout(ctx, quickly)
+	defer cancel()
+	var there atomic.Bool
+	_ = cluster.ForEachMaster(ask, func(ctx context.Context, node *redis.Client) error {
+		if node.Options().Addr != first && node.Ping(ctx).Err() == nil {
+			there.Store(true)
+		}
+		return nil
+	})
+	return there.Load() && ctx.Err() == nil
 }
 
 // unserved are error replies of a node of a Cluster that does not serve the key it was asked for: not now, or not any more.

@@ -180,6 +180,46 @@ func TestClusterWithoutTheExpectedSet(t *testing.T) {
 	mustHint(t, err, "refused the connection: is it running?")
 }
 
+// A batch that is for one node alone says nothing of the others when that node does not answer: its failures stay with its
+// symbols. Where nobody answers at all, that is about the store.
+func TestClusterBatchForALostNode(t *testing.T) {
+	t.Parallel()
+	c := realserver.Cluster(t, realserver.ClusterOptions{Partial: true})
+	s := open(t, asCluster(c))
+	nodes := perNode(t, c, s)
+	lost := aside(t, c)
+	write := func(syms []position.Symbol) (store.Results, error) {
+		var b store.Batch
+		for _, sym := range syms {
+			b.Publishes = append(b.Publishes, storetest.Proposal(sym, 7))
+		}
+		return s.Write(t.Context(), b)
+	}
+	lost.Pause()
+	for range 2 { // by the fault, and by the gate
+		r, err := write(nodes[lost])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range r.Publishes {
+			if p.Outcome != store.Failed {
+				t.Errorf("%+v", p)
+			}
+			mustHint(t, p.Err, "redis node "+lost.Addr())
+		}
+	}
+	for _, r := range c.Servers() {
+		r.Kill()
+	}
+	for range 3 {
+		for _, syms := range [][]position.Symbol{all(nodes), nodes[lost]} {
+			if r, err := write(syms); err == nil {
+				t.Errorf("nobody is there: %+v", r.Publishes)
+			}
+		}
+	}
+}
+
 // Where everything that is known of lies on the node that is away, the others are not concerned: what there should be is
 // known, and what appears on them is served.
 func TestClusterEverythingLiesOnTheLostNode(t *testing.T) {

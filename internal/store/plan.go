@@ -98,6 +98,9 @@ func pick(wanted func(f *field) bool) (indices []int) {
 	return indices
 }
 
+// firstKey is where the first key stands among the arguments of a call, behind the command, the script and the number of keys.
+const firstKey = 3
+
 // begin starts a call that writes under the key prefix+name, and under more keys behind it; end or drop closes it. In
 // between its arguments are appended. Every script is told first which lease it is to ask for.
 func (p *plan) begin(sc *script, sym position.Symbol, prefix, name string, more ...string) mark {

@@ -42,14 +42,14 @@ type Store struct {
 	// The streams that a write goes to in the same step; none where streams are off, or appended to by themselves.
 	withProposal, withState, withStops []string
 
-	loaded atomic.Bool          // the scripts were loaded once; a restart of the server shows as NOSCRIPT
-	spare  atomic.Pointer[plan] // memory of an earlier Write, for the next one
+	loaded atomic.Bool // the scripts were loaded once; a restart of the server shows as NOSCRIPT
+	spares chan *plan  // memory of earlier Writes, for the next ones: two may be under way
 }
 
 // New makes a Store on a client that speaks version 2 of the protocol, as those of Dial do: hashes are read as the lists that
 // they are there. The Store closes it. A server that is not there yet shows in the first operation, and heals by itself.
 func New(rdb redis.UniversalClient, keys Keys, options ...Option) *Store {
-	s := &Store{rdb: rdb, keys: keys, now: time.Now}
+	s := &Store{rdb: rdb, keys: keys, now: time.Now, spares: make(chan *plan, 2)}
 	s.addr, s.secrets = whereabouts(rdb)
 	if _, cluster := rdb.(*redis.ClusterClient); cluster {
 		s.perKey = !keys.oneSlot()

@@ -28,8 +28,10 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 		States:    make([]Result, len(b.States)),
 		Stops:     make([]Result, len(b.Stops)),
 	}
-	w := s.spare.Swap(nil)
-	if w == nil {
+	var w *plan
+	select {
+	case w = <-s.spares:
+	default:
 		w = &plan{s: s}
 	}
 	w.lease = b.Lease
@@ -67,7 +69,11 @@ func (s *Store) Write(ctx context.Context, b Batch) (Results, error) {
 		s.writeBeside(ctx, &b, w, &r)
 	}
 	w.reset()
-	s.spare.Store(w) // not after an error: a round trip that was cut off may still hold on to it
+	// Not after an error: a round trip that was cut off may still hold on to it. Of a Cluster each node's part has ended by now.
+	select {
+	case s.spares <- w:
+	default:
+	}
 	return r, nil
 }
 
@@ -102,7 +108,7 @@ func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 		}
 		cmds, err := s.sendAll(ctx, pipe)
 		trips++
-		if err != nil {
+		if err != nil && !s.oneNodeLost(ctx, w.cmds, err) {
 			return trips, err
 		}
 		again := todo[:0]
@@ -119,7 +125,16 @@ func (s *Store) run(ctx context.Context, w *plan) (trips int, err error) {
 		}
 		todo = again
 	}
-	return trips, refusedAll(w.calls)
+	if err := refusedAll(w.calls); err != nil {
+		all := make([]redis.Cmder, len(w.calls))
+		for i := range w.calls {
+			all[i] = w.calls[i].cmd
+		}
+		if !s.oneNodeLost(ctx, all, err) {
+			return trips, err
+		}
+	}
+	return trips, nil
 }
 
 // errLeaseOver is what became of a write that was not sent any more.
