@@ -16,16 +16,25 @@ type lane struct {
 	answers chan func()
 	busy    bool
 	since   *atomic.Int64 // when the work under way began, in ns; 0: none is
-
-	pause    *backoff.ExponentialBackOff
-	resume   time.Time // after a failure: not before
-	failures int       // in a row
+	tries   *tries
 }
 
-func newLane(ctx context.Context, p *publisher, since *atomic.Int64) *lane {
-	l := &lane{ctx: ctx, p: p, since: since, answers: make(chan func(), 1), pause: backoff.NewExponentialBackOff()}
-	l.pause.InitialInterval, l.pause.MaxInterval = 50*time.Millisecond, time.Second
-	return l
+// tries is how one kind of work went of late. Lanes that carry the same kind share it: what one of them succeeds with, the other
+// need not wait for.
+type tries struct {
+	failures int       // in a row
+	resume   time.Time // after a failure: not before
+	pause    *backoff.ExponentialBackOff
+}
+
+func newTries() *tries {
+	t := &tries{pause: backoff.NewExponentialBackOff()}
+	t.pause.InitialInterval, t.pause.MaxInterval = 50*time.Millisecond, time.Second
+	return t
+}
+
+func newLane(ctx context.Context, p *publisher, since *atomic.Int64, t *tries) *lane {
+	return &lane{ctx: ctx, p: p, since: since, answers: make(chan func(), 1), tries: t}
 }
 
 // start carries out one piece of work in the background. The loop takes its answer from answers and calls it; settle runs
@@ -52,14 +61,18 @@ func (l *lane) start(work func(context.Context) (settle func(), err error)) {
 	}()
 }
 
+// free tells whether a piece of work may start.
+func (l *lane) free(now time.Time) bool { return !l.busy && !now.Before(l.tries.resume) }
+
 // note takes in how one piece of work went.
 func (l *lane) note(err error) {
+	t := l.tries
 	if err == nil {
-		l.failures, l.resume = 0, time.Time{}
-		l.pause.Reset()
+		t.failures, t.resume = 0, time.Time{}
+		t.pause.Reset()
 	} else {
-		l.failures++
-		l.resume = l.p.now().Add(l.pause.NextBackOff())
+		t.failures++
+		t.resume = l.p.now().Add(t.pause.NextBackOff())
 		l.p.met.storeErrors.Inc()
 	}
 	l.p.noteStore(err)

@@ -187,8 +187,9 @@ type innerState struct {
 	Uncovered     int       `json:"uncovered"`
 	Refused       int       `json:"refused"`
 	EventsWaiting int       `json:"events_waiting"`
-	WritingSec    float64   `json:"writing_sec"` // for how long the work under way at the store has been; 0: there is none
-	LeasingSec    float64   `json:"leasing_sec"`
+	WritingSec    float64   `json:"writing_sec"` // for how long what is urgent has been under way to the store; 0: nothing is
+	RoutineSec    float64   `json:"routine_sec"` // the same for heartbeats
+	LeasingSec    float64   `json:"leasing_sec"` // and for the lease
 	StoreDown     bool      `json:"store_down"`
 	Shards        int       `json:"shards"`
 	LeasesHeld    int       `json:"leases_held"`
@@ -218,7 +219,7 @@ func (p *publisher) inner() innerState {
 	}
 	s := innerState{
 		At: now.UTC(), LastBeat: st.At.UTC(), Restored: st.Restored, Open: st.Open, Advised: st.Advised, Uncovered: st.Uncovered, Refused: len(st.Refused),
-		EventsWaiting: p.engine.Waiting(), WritingSec: since(&p.writingSince), LeasingSec: since(&p.leasingSince), StoreDown: p.storeDown.Load(),
+		EventsWaiting: p.engine.Waiting(), WritingSec: since(&p.writingSince), RoutineSec: since(&p.routineSince), LeasingSec: since(&p.leasingSince), StoreDown: p.storeDown.Load(),
 		Shards: st.Lease.Shards, LeasesHeld: st.Lease.Held, Publishers: st.Lease.Members, Holder: st.Lease.Holder, Conflict: st.Lease.Conflict,
 		Evaluations: st.Evaluations, Publishes: st.Publishes, Beats: st.Beats, RateLimited: st.RateLimited, Closes: st.Closes, Refusals: st.Refusals,
 		Repairs: st.Repairs, MergedTicks: st.MergedTicks, StoreErrors: st.StoreErrors, WithoutAdvice: []string{},

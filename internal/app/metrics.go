@@ -54,11 +54,11 @@ func newPublisherMetrics(reg prometheus.Registerer) *publisherMetrics {
 }
 
 // stepped observes one step that took that long.
-func (m *publisherMetrics) stepped(w engine.Work, took time.Duration) {
+func (m *publisherMetrics) stepped(s engine.Stepped, took time.Duration) {
 	switch {
-	case w.Beat:
+	case s.Beat:
 		m.cycleSeconds.Observe(took.Seconds())
-	case w.Evaluated > 0:
+	case s.Evaluated > 0:
 		m.evalSeconds.Observe(took.Seconds())
 	}
 }

@@ -113,7 +113,7 @@ func assemblePublisher(env Env, rdb redis.UniversalClient, nextPort bool, open o
 			"harvest_prefix", c.Keys.Harvest, "hint", "KEY_PREFIX moves everything that is written")
 	}
 	r.pub = &publisher{
-		requests: make(chan func()), engine: eng, store: r.store, now: now, log: env.Log, met: newPublisherMetrics(reg),
+		requests: make(chan func()), engine: eng, heartbeat: c.Heartbeat, store: r.store, now: now, log: env.Log, met: newPublisherMetrics(reg),
 		sources: []feed.Source{
 			tapped{r.in.market, r.watchMarket},
 			tapped{r.in.positions, r.count.offer},

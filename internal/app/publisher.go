@@ -24,13 +24,15 @@ type proposals interface {
 }
 
 // publisher owns the tickers of one engine: it steps it on every wake-up and just after every beat, carries its work
-// to the store one piece at a time, and tells it what became of it. Beside that it keeps the engine's leases.
+// to the store, what is urgent and what is routine one piece at a time each, and tells it what became of it. Beside that it keeps
+// the engine's leases.
 type publisher struct {
-	engine  *engine.Engine
-	store   proposals
-	sources []feed.Source
-	log     *slog.Logger
-	met     *publisherMetrics
+	engine    *engine.Engine
+	heartbeat time.Duration // interval
+	store     proposals
+	sources   []feed.Source
+	log       *slog.Logger
+	met       *publisherMetrics
 	// done ends the run early and with success: for --once and for a recording that has ended.
 	done func(engine.Status) bool
 	now  func() time.Time
@@ -43,15 +45,27 @@ type publisher struct {
 
 	// What whoever supervises looks at, from other goroutines.
 	turns                      atomic.Uint64 // of the loop
-	writingSince, leasingSince atomic.Int64  // when the work under way began, in ns; 0: none is
+	writingSince, routineSince atomic.Int64  // when the work under way began, in ns; 0: none is
+	leasingSince               atomic.Int64
 	draining                   draining
 
 	requests chan func() // for the loop to carry out between two steps
 
-	lanes     []*lane
+	// Of the loop alone.
+	writing  *lane // what is urgent; read-backs and memory, which have the store to themselves
+	routine  *lane // heartbeats: what a tick leads to does not wait for them
+	leasing  *lane // never waits for a batch: a slow one must not cost the lease
+	alone    bool  // what is under way has the store to itself, but for the lease
+	auditDue bool
+	pause    time.Time // no heartbeats before
+
 	storeDown atomic.Bool // the last piece of some kind of work failed
 	downSince time.Time
 }
+
+// mostSpread is over how long the heartbeats of a beat are spread at most, and a quarter of an interval: all at once they would
+// keep server and processor from what a tick leads to. Those that fit into one batch go at once.
+const mostSpread = 250 * time.Millisecond
 
 // beatOffset moves a beat just behind the whole second, so that the epoch it writes is as young as it can be.
 const beatOffset = 3 * time.Millisecond
@@ -79,14 +93,11 @@ func (p *publisher) run(ctx context.Context) error {
 }
 
 func (p *publisher) loop(ctx context.Context) {
-	var (
-		writing  = newLane(ctx, p, &p.writingSince) // batches, read-backs, memory
-		leasing  = newLane(ctx, p, &p.leasingSince) // never waits for a batch: a slow one must not cost the lease
-		auditDue bool
-		timer    = time.NewTimer(0)
-	)
+	writes := newTries()
+	p.writing, p.routine = newLane(ctx, p, &p.writingSince, writes), newLane(ctx, p, &p.routineSince, writes)
+	p.leasing = newLane(ctx, p, &p.leasingSince, newTries())
+	timer := time.NewTimer(0)
 	defer timer.Stop()
-	p.lanes = []*lane{writing, leasing}
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,59 +105,99 @@ func (p *publisher) loop(ctx context.Context) {
 			return
 		case <-p.engine.Wake():
 		case <-timer.C:
-		case answer := <-writing.answers:
+		case answer := <-p.writing.answers:
 			answer()
-		case answer := <-leasing.answers:
+			p.alone = false
+		case answer := <-p.routine.answers:
+			answer()
+		case answer := <-p.leasing.answers:
 			answer()
 		case request := <-p.requests:
 			request()
 		}
 		now := p.now()
-		if !leasing.busy {
+		if !p.leasing.busy {
 			if ask, due := p.engine.AskLease(now); due {
-				leasing.start(func(ctx context.Context) (func(), error) { return p.askLease(ctx, ask) })
+				p.leasing.start(func(ctx context.Context) (func(), error) { return p.askLease(ctx, ask) })
 			}
-		}
-		free := !writing.busy && !now.Before(writing.resume)
-		switch {
-		case free && p.engine.WantsRecall(now):
-			recall := p.engine.BeginRecall(now)
-			writing.start(func(ctx context.Context) (func(), error) { return p.recall(ctx, recall) })
-			free = false
-		case free && auditDue:
-			writing.start(p.audit)
-			free, auditDue = false, false
 		}
 		due := p.engine.NextBeat()
 		begin := p.now()
-		work := p.engine.Step(now, free)
+		stepped := p.engine.Step(now)
+		p.toStore(now, begin)
 		end := p.now()
-		p.met.stepped(work, end.Sub(now))
+		p.met.stepped(stepped, end.Sub(now))
 		if p.watch != nil {
 			p.watch(begin, end)
 		}
-		if p.late != nil && work.Beat {
+		if p.late != nil && stepped.Beat {
 			p.late.beat(due, now)
-		}
-		auditDue = auditDue || work.Audit
-		if !work.Empty() {
-			story := p.follow(&work, begin, end)
-			writing.start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work, story) })
 		}
 		if p.done != nil && p.done(p.engine.Status()) {
 			p.end(ctx)
 			return
 		}
-		next := p.engine.NextBeat().Add(beatOffset)
-		if !leasing.busy {
-			next = earliest(next, p.engine.NextLease())
-		}
-		if !writing.busy && writing.resume.After(now) {
-			next = earliest(next, writing.resume)
-		}
 		p.turns.Add(1)
-		timer.Reset(max(0, next.Round(0).Sub(p.now().Round(0))))
+		timer.Reset(max(0, p.wait()))
 	}
+}
+
+// toStore starts what is to be done at the store, after a step that began at begin.
+func (p *publisher) toStore(now, begin time.Time) {
+	recalls := p.engine.WantsRecall(now)
+	switch {
+	case p.alone:
+	case recalls || p.auditDue:
+		if !p.writing.free(now) || p.routine.busy {
+			return
+		}
+		p.alone = true
+		if !recalls {
+			p.auditDue = false
+			p.writing.start(p.audit)
+			return
+		}
+		recall := p.engine.BeginRecall(now)
+		p.writing.start(func(ctx context.Context) (func(), error) { return p.recall(ctx, recall) })
+	default:
+		if p.writing.free(now) {
+			work := p.engine.Urgent(now)
+			p.auditDue = work.Audit
+			p.send(p.writing, work, begin)
+		}
+		if p.routine.free(now) && !now.Before(p.pause) {
+			work := p.engine.Routine(now)
+			p.send(p.routine, work, begin)
+			p.pause = now.Add(share(p.heartbeat, len(work.Batch.Beats), p.engine.Status().Open))
+		}
+	}
+}
+
+// wait is for how long the loop may rest. Beats and leases go by the wall clock, pauses by that which nobody sets.
+func (p *publisher) wait() time.Duration {
+	now := p.now()
+	due := p.engine.NextBeat().Add(beatOffset)
+	if !p.leasing.busy {
+		due = earliest(due, p.engine.NextLease())
+	}
+	wait := due.Round(0).Sub(now.Round(0))
+	if resume := p.writing.tries.resume; resume.After(now) && !(p.writing.busy && p.routine.busy) {
+		wait = min(wait, resume.Sub(now))
+	}
+	if p.pause.After(now) && !p.routine.busy {
+		wait = min(wait, p.pause.Sub(now))
+	}
+	return wait
+}
+
+func (p *publisher) lanes() [3]*lane { return [...]*lane{p.writing, p.routine, p.leasing} }
+
+// share is how much of the time over which the heartbeats of all open positions are spread goes to a batch with so many of them.
+func share(interval time.Duration, beats, open int) time.Duration {
+	if open == 0 {
+		return 0
+	}
+	return min(mostSpread, interval/4) * time.Duration(min(beats, open)) / time.Duration(open)
 }
 
 func earliest(a, b time.Time) time.Time {
@@ -158,7 +209,7 @@ func earliest(a, b time.Time) time.Time {
 
 // end waits for what is under way and gives the leases up, so that a standby need not wait for them to run out.
 func (p *publisher) end(ctx context.Context) {
-	for _, l := range p.lanes {
+	for _, l := range p.lanes() {
 		l.finish()
 	}
 	p.engine.Snapshot(p.now())
@@ -176,8 +227,8 @@ func (p *publisher) end(ctx context.Context) {
 // noteStore says when the store goes away and when it is back: as long as one kind of work fails, it is not.
 func (p *publisher) noteStore(err error) {
 	failing := false
-	for _, l := range p.lanes {
-		failing = failing || l.failures > 0
+	for _, l := range p.lanes() {
+		failing = failing || l.tries.failures > 0
 	}
 	was := p.storeDown.Swap(failing)
 	switch {
@@ -237,6 +288,15 @@ func (p *publisher) recall(ctx context.Context, recall engine.Recall) (func(), e
 		}
 		p.log.Info("store reached", "proposals", found, "expected", len(m.Expected), "round_trip", m.RTT)
 	}, nil
+}
+
+// send starts to write what there is, of a step that began at begin.
+func (p *publisher) send(l *lane, work engine.Work, begin time.Time) {
+	if work.Empty() {
+		return
+	}
+	story := p.follow(&work, begin, p.now())
+	l.start(func(ctx context.Context) (func(), error) { return p.carry(ctx, work, story) })
 }
 
 // carry writes a batch. story is nil where nobody follows it.

@@ -65,7 +65,7 @@ func (p *publisher) progress() func(context.Context) error {
 		if still := turns.Still(turned, time.Now()); still > turnLimit {
 			return fmt.Errorf("the engine has stood still for %s", still.Round(time.Second))
 		}
-		for _, since := range []int64{p.writingSince.Load(), p.leasingSince.Load()} {
+		for _, since := range []int64{p.writingSince.Load(), p.routineSince.Load(), p.leasingSince.Load()} {
 			if since != 0 && time.Since(time.Unix(0, since)) > laneLimit {
 				return fmt.Errorf("work at the store has not come to an end for %s", time.Since(time.Unix(0, since)).Round(time.Second))
 			}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"slices"
 	"time"
 
@@ -140,15 +141,20 @@ func ptr(v float64) *float64 { return &v }
 // duel is how long each of two did for the same, round by round.
 type duel struct{ ours, theirs []float64 } // seconds
 
-// fight has the two take turns.
-func fight(ctx context.Context, rounds int, ours, theirs func() error) (d duel, err error) {
+// fight has the two take turns. between is done after ours, and is nobody's time; nil: nothing is.
+func fight(ctx context.Context, rounds int, ours, between, theirs func() error) (d duel, err error) {
 	timed := func(f func() error) float64 {
 		begin := time.Now()
 		err = cmp.Or(err, f())
 		return time.Since(begin).Seconds()
 	}
 	for range rounds {
+		runtime.GC() // nobody is to pay for the other's garbage
 		d.ours = append(d.ours, timed(ours))
+		if between != nil {
+			err = cmp.Or(err, between())
+		}
+		runtime.GC()
 		d.theirs = append(d.theirs, timed(theirs))
 		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return d, err

@@ -2,13 +2,16 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"quantumharvest/internal/engine"
 	"quantumharvest/internal/feed"
@@ -19,11 +22,10 @@ import (
 
 // recorder keeps the arguments of the pipelines of one step, so that the same bytes can be sent again without us.
 type recorder struct {
-	on    bool
+	on bool
+
+	mu    sync.Mutex
 	pipes [][][]any
-	args  []any         // of all commands
-	texts []string      // that they point to
-	took  time.Duration // for recording the step: nobody does that but here
 }
 
 func (r *recorder) DialHook(next redis.DialHook) redis.DialHook          { return next }
@@ -32,44 +34,42 @@ func (r *recorder) ProcessHook(next redis.ProcessHook) redis.ProcessHook { retur
 func (r *recorder) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if r.on {
-			begin := time.Now()
 			r.record(cmds)
-			r.took += time.Since(begin)
 		}
 		return next(ctx, cmds)
 	}
 }
 
-// begin forgets what was recorded, and takes its memory again.
-func (r *recorder) begin() {
-	r.on, r.took = true, 0
-	r.pipes, r.args, r.texts = r.pipes[:0], r.args[:0], r.texts[:0]
-}
-
 // record copies the arguments of commands, and the texts that they point to: a store writes its next batch into the same memory.
+// They are in few pieces, so that the garbage collector has no more to look through than without them.
 func (r *recorder) record(cmds []redis.Cmder) {
 	var all strings.Builder
+	number, texts := 0, 0
 	for _, c := range cmds {
+		number += len(c.Args())
 		for _, a := range c.Args() {
 			if text, ok := a.(*string); ok {
 				all.WriteString(*text)
+				texts++
 			}
 		}
 	}
-	rest := all.String()
+	rest, args, cut := all.String(), make([]any, 0, number), make([]string, 0, texts)
 	pipe := make([][]any, len(cmds))
 	for i, c := range cmds {
-		from := len(r.args)
+		from := len(args)
 		for _, a := range c.Args() {
 			if text, ok := a.(*string); ok {
-				r.texts = append(r.texts, rest[:len(*text)])
+				cut = append(cut, rest[:len(*text)])
 				rest = rest[len(*text):]
-				a = &r.texts[len(r.texts)-1]
+				a = &cut[len(cut)-1]
 			}
-			r.args = append(r.args, a)
+			args = append(args, a)
 		}
-		pipe[i] = r.args[from:len(r.args):len(r.args)]
+		pipe[i] = args[from:len(args):len(args)]
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.pipes = append(r.pipes, pipe)
 }
 
@@ -86,7 +86,7 @@ type cycle struct {
 }
 
 // what a step of a cycle wrote.
-type written struct{ publishes, beats, roundTrips int }
+type written struct{ publishes, beats int }
 
 // newCycle publishes everything once. With an eps of 0 every step publishes everything in full, with 1 it beats only.
 func newCycle(ctx context.Context, client redis.UniversalClient, prefix string, symbols int, eps float64) (*cycle, error) {
@@ -149,53 +149,82 @@ func (c *cycle) step(ctx context.Context) (w written, err error) {
 		}
 		c.eng.Restore(recall, m, c.now)
 	}
-	c.rec.begin()
-	defer func() { c.rec.on = false }()
-	for {
-		work := c.eng.Step(c.now, true)
+	c.eng.Step(c.now)
+	return c.write(ctx)
+}
+
+// write carries to the store what there is, as a publisher does: what is urgent and what is routine beside each other.
+func (c *cycle) write(ctx context.Context) (w written, err error) {
+	answers := make(chan func() error, 2)
+	send := func(busy *bool, work engine.Work) {
 		if work.Empty() {
-			return w, nil
+			return
 		}
-		res, err := c.store.Write(ctx, work.Batch)
-		c.eng.Confirm(work, res, err, c.now)
-		if err != nil {
+		*busy = true
+		go func() {
+			res, err := c.store.Write(ctx, work.Batch)
+			answers <- func() error {
+				*busy = false
+				c.eng.Confirm(work, res, err, c.now)
+				w.publishes += len(work.Batch.Publishes)
+				w.beats += len(work.Batch.Beats)
+				return err
+			}
+		}()
+	}
+	urgent, routine := false, false
+	for {
+		if err == nil && !urgent {
+			send(&urgent, c.eng.Urgent(c.now))
+		}
+		if err == nil && !routine {
+			send(&routine, c.eng.Routine(c.now))
+		}
+		if !urgent && !routine {
 			return w, err
 		}
-		w.publishes += len(work.Batch.Publishes)
-		w.beats += len(work.Batch.Beats)
-		w.roundTrips += res.RoundTrips
+		err = errors.Join(err, (<-answers)())
 	}
 }
 
-// raw sends what the last step sent once more, through the same client, in pipelines as large.
-func (c *cycle) raw(ctx context.Context) error {
+// recorded is a step of which is kept what it sends.
+func (c *cycle) recorded(ctx context.Context) (written, error) {
+	c.rec.on, c.rec.pipes = true, nil
+	defer func() { c.rec.on = false }()
+	return c.step(ctx)
+}
+
+// raw sends what was recorded once more, through the same client, in pipelines as large, and as many at once: of proposals two are
+// under way, of heartbeats one.
+func (c *cycle) raw(ctx context.Context, atOnce int) error {
+	var group errgroup.Group
+	group.SetLimit(atOnce)
 	for _, commands := range c.rec.pipes {
-		pipe := c.client.Pipeline()
-		for _, args := range commands {
-			pipe.Do(ctx, args...)
-		}
-		if _, err := pipe.Exec(ctx); err != nil {
+		group.Go(func() error {
+			pipe := c.client.Pipeline()
+			for _, args := range commands {
+				pipe.Do(ctx, args...)
+			}
+			_, err := pipe.Exec(ctx)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// compare has whole cycles and their bytes take turns. beats: they beat only. What is recorded is a cycle that nobody measures,
+// because recording takes time and memory that we do not need.
+func (c *cycle) compare(ctx context.Context, rounds int, beats bool) (duel, error) {
+	whole := func(step func(context.Context) (written, error)) func() error {
+		return func() error {
+			w, err := step(ctx)
+			if n := map[bool]int{false: w.publishes, true: w.beats}[beats]; err == nil && n != len(c.names) {
+				err = fmt.Errorf("a cycle wrote %d of %d symbols", n, len(c.names))
+			}
 			return err
 		}
 	}
-	return nil
-}
-
-// compare has whole cycles and their bytes take turns. beats: they beat only.
-func (c *cycle) compare(ctx context.Context, rounds int, beats bool) (duel, error) {
-	var recording []float64
-	d, err := fight(ctx, rounds, func() error {
-		w, err := c.step(ctx)
-		if n := map[bool]int{false: w.publishes, true: w.beats}[beats]; err == nil && n != len(c.names) {
-			err = fmt.Errorf("a cycle wrote %d of %d symbols", n, len(c.names))
-		}
-		recording = append(recording, c.rec.took.Seconds())
-		return err
-	}, func() error { return c.raw(ctx) })
-	for i := range d.ours {
-		d.ours[i] -= recording[i]
-	}
-	return d, err
+	return fight(ctx, rounds, whole(c.step), whole(c.recorded), func() error { return c.raw(ctx, map[bool]int{false: 2, true: 1}[beats]) })
 }
 
 func measureCycles(ctx context.Context, r *run) error {

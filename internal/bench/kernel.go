@@ -144,7 +144,7 @@ func (r *run) perCall(ctx context.Context, ours, rival func()) (ns, ratio float6
 	if rival != nil {
 		against, theirCalls = repeat(rival)
 	}
-	d, err := fight(ctx, r.Effort.Rounds, run, against)
+	d, err := fight(ctx, r.Effort.Rounds, run, nil, against)
 	if err != nil {
 		return 0, 0, err
 	}

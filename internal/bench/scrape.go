@@ -68,7 +68,7 @@ func (r *run) measureScrape(ctx context.Context, c *cycle) error {
 	if len(c.names) > r.Effort.Symbols[0] {
 		rounds = r.Effort.Rounds
 	}
-	d, err := fight(ctx, rounds, scrape, read)
+	d, err := fight(ctx, rounds, scrape, nil, read)
 	if err != nil {
 		return err
 	}

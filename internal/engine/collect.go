@@ -9,14 +9,10 @@ import (
 	"quantumharvest/internal/store"
 )
 
-// Work is what one step wants done outside: a batch for the store and, once a cycle, a read-back of what it holds.
+// Work is what one look at the symbols wants done outside: a batch for the store and, once a cycle, a read-back of what it holds.
 type Work struct {
 	Batch store.Batch
 	Audit bool // read all proposals back and hand them to Audit
-
-	// What the step did, for whoever measures it: Step itself reads no clock.
-	Beat      bool // everything open was evaluated, because a beat was due
-	Evaluated int  // open positions evaluated
 
 	sent time.Time
 }
@@ -30,8 +26,8 @@ func (w Work) Empty() bool {
 // validIntervals is for how many beat intervals advice stays valid after a beat (wire contract, valid_until_epoch).
 const validIntervals = 5
 
-// Heartbeats go in batches, because what a tick leads to waits for the one under way: the smaller, the shorter. Where the
-// way to the store is long, larger ones save round trips.
+// Heartbeats go in batches, because a tick of a symbol that is in the one under way waits for it: the smaller, the shorter. Where
+// the way to the store is long, larger ones save round trips.
 const (
 	leastBeatsAtOnce = 100
 	mostBeatsAtOnce  = 1 << 16
@@ -48,120 +44,181 @@ func (e *Engine) noteTrip(took time.Duration) {
 	e.beatsAtOnce = int(min(mostBeatsAtOnce, leastBeatsAtOnce*max(1, trip/shortTrip)))
 }
 
-// mostPublishesAtOnce bounds the memory of a batch, for proposals and for produced states each. For as many, one round trip
-// more and another look at every symbol do not show.
-const mostPublishesAtOnce = 1250
+// mostPublishesAtOnce bounds the memory of a batch of proposals. There may be two batches under way. For as many, one round trip
+// more does not show, unless the way to the store is long: then they are twice as large.
+const mostPublishesAtOnce = 625
 
-// inTurns gives up to most of the symbols, which are in order. Where that is not all of them it goes on behind the last one of
-// the batch before, so that under overload no symbol always comes last.
-func inTurns(all []*symbol, most int, last *position.Symbol) iter.Seq[*symbol] {
-	return func(yield func(*symbol) bool) {
-		first := 0
-		if len(all) > most {
-			first, _ = slices.BinarySearchFunc(all, *last, func(s *symbol, last position.Symbol) int {
-				if s.name <= last {
-					return -1
-				}
-				return 1
-			})
+// turn is where looking at the symbols in order goes on, when a batch could not take all: under overload none always comes
+// last.
+type turn struct {
+	last position.Symbol // of the last batch that was full
+	full bool            // the last batch was, so that others were left
+}
+
+// from gives the symbols in order, from the one behind the last of the last full batch, and around.
+func (t *turn) from(order []*symbol) iter.Seq[*symbol] {
+	first, _ := slices.BinarySearchFunc(order, t.last, func(s *symbol, last position.Symbol) int {
+		if s.name <= last {
+			return -1
 		}
-		for i := range min(len(all), most) {
-			s := all[(first+i)%len(all)]
-			*last = s.name
-			if !yield(s) {
+		return 1
+	})
+	t.full = false
+	return func(yield func(*symbol) bool) {
+		for i := range order {
+			if first+i >= len(order) {
+				first = -i
+			}
+			if !yield(order[first+i]) {
 				return
 			}
 		}
 	}
 }
 
-func (e *Engine) addPublishes(b *store.Batch, wanting []*symbol, now time.Time) {
-	b.Publishes = make([]store.Proposal, 0, min(len(wanting), e.publishesAtOnce))
-	for s := range inTurns(wanting, e.publishesAtOnce, &e.lastPublished) {
-		if s.held.proposal.Revision == 0 || s.held.distrust {
-			b.Expect = append(b.Expect, s.name)
-		}
-		b.Publishes = append(b.Publishes, store.Proposal{})
-		e.stamp(s, &b.Publishes[len(b.Publishes)-1], now)
-		s.inFlight, s.beatCarried = true, s.beatDue
-	}
-}
+// fill ends a look at the symbols, because a batch is full.
+func (t *turn) fill(last *symbol) { t.last, t.full = last.name, true }
 
-func (e *Engine) addBeats(b *store.Batch, due []*symbol, now time.Time) {
-	b.Beats = make([]store.Beat, 0, min(len(due), e.beatsAtOnce))
-	for s := range inTurns(due, e.beatsAtOnce, &e.lastBeaten) {
-		b.Beats = append(b.Beats, e.beat(s, now))
-		s.inFlight = true
-	}
-}
-
-// collect gathers what is wanted into a batch and marks it as under way.
-func (e *Engine) collect(now time.Time) Work {
+// work is a batch with nothing in it, under the leases of this moment.
+func (e *Engine) work(now time.Time) Work {
 	w := Work{sent: now}
-	b := &w.Batch
-	b.Lease = store.Lease{Holder: e.opts.Holder, Fences: make([]int64, e.opts.Shards)}
-	for shard := range b.Lease.Fences {
-		if b.Lease.Fences[shard] = e.writable(shard); b.Lease.Fences[shard] == 0 {
+	l := &w.Batch.Lease
+	*l = store.Lease{Holder: e.opts.Holder, Fences: make([]int64, e.opts.Shards)}
+	for shard := range l.Fences {
+		if l.Fences[shard] = e.writable(shard); l.Fences[shard] == 0 {
 			continue
 		}
-		if until := e.keeper.Until(shard); b.Lease.Until.IsZero() || until.Before(b.Lease.Until) {
-			b.Lease.Until = until
+		if until := e.keeper.Until(shard); l.Until.IsZero() || until.Before(l.Until) {
+			l.Until = until
 		}
 	}
-	e.producing, e.wanting, e.due = e.producing[:0], e.wanting[:0], e.due[:0]
-	for _, s := range e.order {
+	return w
+}
+
+// Urgent gathers what is to be written beside heartbeats, as far as a batch takes it, and marks it as under way: proposals in
+// full, closes, the expected set, produced records. It goes to the store one piece at a time, and what became of it comes back
+// through Confirm. A read-back and a reading of the memory must have the store to themselves.
+func (e *Engine) Urgent(now time.Time) Work {
+	e.keepTime(now)
+	if !e.restored {
+		return Work{}
+	}
+	w := e.work(now)
+	b := &w.Batch
+	most := max(e.publishesAtOnce, min(e.beatsAtOnce, 2*e.publishesAtOnce)) // more where the way is long
+	w.Audit, e.auditDue = e.auditDue, false
+	e.wanting = e.wanting[:0]
+	for s := range e.urgentTurn.from(e.order) {
 		if b.Lease.Fences[s.shard] == 0 {
 			continue // another publisher writes it, or nobody may at this moment
 		}
-		if e.mayProduce(s, now) {
-			e.producing = append(e.producing, s)
+		if len(b.States) < min(e.publishesAtOnce, e.beatsAtOnce) && e.mayProduce(s, now) {
+			e.produce(s, b, now) // as many as a batch of heartbeats has: nothing urgent waits for them
 		}
 		if s.dropped && !s.inFlight {
 			b.Unexpect = append(b.Unexpect, s.name)
 			s.dropped = false
 		}
-		if !s.covered || s.unread || s.inFlight || e.beatNo < s.retryBeat {
-			continue
-		}
-		if s.unexpect && !s.open {
-			b.Unexpect = append(b.Unexpect, s.name)
-		}
-		s.unexpect = false
-		if s.expect && (s.open || s.refused) {
-			b.Expect = append(b.Expect, s.name)
-			s.expect = false
-		}
-		if len(s.closing) > 0 {
-			// One at a time and before anything of a newer episode: the record of the old one must be written first.
-			c := s.closing[0]
-			c.Fence = e.fenceOf(s)
-			b.Closes = append(b.Closes, c)
-			if !s.open && len(s.closing) == 1 {
-				b.Unexpect = append(b.Unexpect, s.name)
+		if e.mayWrite(s) {
+			e.expectations(s, b)
+			switch {
+			case len(s.closing) > 0:
+				e.addClose(s, b)
+			case s.open:
+				if why := e.wants(s); why != "" {
+					if s.held.proposal.Revision == 0 || s.held.distrust {
+						b.Expect = append(b.Expect, s.name)
+					}
+					e.want(s, why)
+				}
 			}
-			s.inFlight = true
-			continue
 		}
-		if !s.open {
-			continue
-		}
-		s.publishing = e.wants(s)
-		switch {
-		case s.publishing != "":
-			e.wanting = append(e.wanting, s)
-		case s.beatDue && s.held.proposal.Revision != 0:
-			e.due = append(e.due, s)
+		if len(e.wanting) >= most {
+			e.urgentTurn.fill(s)
+			e.routineLeft = true
+			break
 		}
 	}
-	for s := range inTurns(e.producing, e.publishesAtOnce, &e.lastProduced) {
-		e.produce(s, b, now)
-	}
-	e.addPublishes(b, e.wanting, now)
-	e.addBeats(b, e.due, now)
-	clear(e.producing)
-	clear(e.wanting)
-	clear(e.due)
+	e.addPublishes(b, now)
 	return w
+}
+
+// Routine gathers heartbeats, and proposals that Urgent left because its batch was full: what may be under way beside that
+// batch. It goes to the store one piece at a time as well.
+func (e *Engine) Routine(now time.Time) Work {
+	e.keepTime(now)
+	if !e.restored || !e.routineLeft {
+		return Work{}
+	}
+	w := e.work(now)
+	b := &w.Batch
+	e.wanting = e.wanting[:0]
+	e.routineLeft = false
+	for s := range e.routineTurn.from(e.order) {
+		if !s.open || b.Lease.Fences[s.shard] == 0 || len(s.closing) > 0 || s.held.proposal.Revision == 0 || !e.mayWrite(s) {
+			continue
+		}
+		switch why := e.wants(s); {
+		case why == "" && s.beatDue:
+			if b.Beats == nil {
+				b.Beats = make([]store.Beat, 0, min(e.beatsAtOnce, len(e.order)))
+			}
+			b.Beats = append(b.Beats, e.beat(s, now))
+			s.inFlight = true
+		case why != "" && e.urgentTurn.full && !s.held.distrust:
+			e.want(s, why)
+		}
+		if len(b.Beats) >= e.beatsAtOnce || len(e.wanting) >= e.publishesAtOnce {
+			e.routineTurn.fill(s)
+			e.routineLeft = true
+			break
+		}
+	}
+	e.addPublishes(b, now)
+	return w
+}
+
+// mayWrite tells whether the hash of a symbol may be written now.
+func (e *Engine) mayWrite(s *symbol) bool {
+	return s.covered && !s.unread && !s.inFlight && e.beatNo >= s.retryBeat
+}
+
+// expectations puts what changes in the expected set, without a position that begins or ends, into a batch.
+func (e *Engine) expectations(s *symbol, b *store.Batch) {
+	if s.unexpect && !s.open {
+		b.Unexpect = append(b.Unexpect, s.name)
+	}
+	s.unexpect = false
+	if s.expect && (s.open || s.refused) {
+		b.Expect = append(b.Expect, s.name)
+		s.expect = false
+	}
+}
+
+// addClose puts one close into a batch, before anything of a newer episode: the record of the old one must be written first.
+func (e *Engine) addClose(s *symbol, b *store.Batch) {
+	c := s.closing[0]
+	c.Fence = e.fenceOf(s)
+	b.Closes = append(b.Closes, c)
+	if !s.open && len(s.closing) == 1 {
+		b.Unexpect = append(b.Unexpect, s.name)
+	}
+	s.inFlight = true
+}
+
+// want notes that a proposal goes in full into the batch under way.
+func (e *Engine) want(s *symbol, why PublishReason) {
+	e.wanting = append(e.wanting, s)
+	s.publishing, s.inFlight, s.beatCarried = why, true, s.beatDue
+}
+
+// addPublishes puts the proposals that were wanted into a batch.
+func (e *Engine) addPublishes(b *store.Batch, now time.Time) {
+	b.Publishes = make([]store.Proposal, len(e.wanting))
+	for i, s := range e.wanting {
+		e.stamp(s, &b.Publishes[i], now)
+	}
+	clear(e.wanting)
 }
 
 func (e *Engine) stamp(s *symbol, p *store.Proposal, now time.Time) {

@@ -7,10 +7,11 @@ import (
 	"quantumharvest/internal/store"
 )
 
-// Confirm takes in what became of a Work that Step returned. With a non-nil err nothing is known to have been written:
+// Confirm takes in what became of a Work of Urgent or Routine. With a non-nil err nothing is known to have been written:
 // everything open is written in full when the store is back.
 func (e *Engine) Confirm(w Work, res store.Results, err error, now time.Time) {
 	e.keepTime(now)
+	e.routineLeft = true // what was under way may be due again
 	if err != nil {
 		e.storeFailed(w)
 		return

@@ -129,22 +129,30 @@ func (d *desk) recall(eng *engine.Engine) {
 func (d *desk) run(eng *engine.Engine) {
 	d.t.Helper()
 	ctx := context.Background()
-	for range 10 {
+	for range 20 {
 		if !d.lease(eng) {
-			eng.Step(d.now, false)
+			eng.Step(d.now)
 			return
 		}
 		d.recall(eng)
-		work := eng.Step(d.now, true)
-		if work.Empty() && !work.Audit {
+		eng.Step(d.now)
+		urgent, routine := eng.Urgent(d.now), eng.Routine(d.now) // both are under way
+		if urgent.Empty() && routine.Empty() && !urgent.Audit {
 			return
 		}
-		res, err := d.store.Write(ctx, work.Batch)
-		eng.Confirm(work, res, err, d.now)
-		if err != nil {
+		failed := false
+		for _, work := range []engine.Work{routine, urgent} {
+			if work.Empty() {
+				continue
+			}
+			res, err := d.store.Write(ctx, work.Batch)
+			eng.Confirm(work, res, err, d.now)
+			failed = failed || err != nil
+		}
+		if failed {
 			return
 		}
-		if work.Audit {
+		if urgent.Audit {
 			c, err := d.store.Collect(ctx, nil)
 			if err != nil {
 				d.t.Fatal(err)

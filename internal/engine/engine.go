@@ -25,7 +25,7 @@ type Engine struct {
 	filter map[position.Symbol]bool // nil: every symbol is covered
 
 	symbols map[position.Symbol]*symbol
-	order   []*symbol // by name: batches, logs and tests are stable
+	order   []*symbol // by name: logs and tests are stable
 	dirty   []*symbol
 
 	keeper     *lease.Keeper
@@ -66,9 +66,9 @@ type Engine struct {
 	trips           [8]time.Duration
 	tripNo          int
 
-	// Of the last batch: room for the next, and who was the last in it.
-	producing, wanting, due                 []*symbol
-	lastProduced, lastPublished, lastBeaten position.Symbol
+	wanting                 []*symbol // room for those of a batch whose proposals go in full
+	urgentTurn, routineTurn turn
+	routineLeft             bool // there may be something for Routine: it need not look otherwise
 }
 
 // New checks the options and returns an engine that has seen nothing yet.
@@ -154,7 +154,7 @@ func (e *Engine) Symbols() []position.Symbol {
 // Waiting is how many events wait for the next step. It may be called from any goroutine.
 func (e *Engine) Waiting() int { return e.in.len() }
 
-// Publishing is why the last Work has a proposal of the symbol in full; blank where it has none. For whoever calls Step.
+// Publishing is why a proposal of the symbol was last put into a Work in full; blank where it never was. For whoever calls Urgent and Routine.
 func (e *Engine) Publishing(name position.Symbol) PublishReason {
 	if s := e.symbols[name]; s != nil {
 		return s.publishing
@@ -200,9 +200,15 @@ func (e *Engine) touch(s *symbol) {
 	}
 }
 
-// Step takes in what was offered, evaluates what moved (everything, when a beat is due) and returns what is to be
-// written now: nothing where mayWrite is false, in which case the wish stands until the next step.
-func (e *Engine) Step(now time.Time, mayWrite bool) Work {
+// Stepped is what one step did, for whoever measures it: Step itself reads no clock.
+type Stepped struct {
+	Beat      bool // everything open was evaluated, because a beat was due
+	Evaluated int  // open positions evaluated
+}
+
+// Step takes in what was offered and evaluates what moved: everything, when a beat is due. What is to be written then comes
+// from Urgent and Routine; until they are asked the wish stands.
+func (e *Engine) Step(now time.Time) Stepped {
 	e.keepTime(now)
 
 	events, merged := e.in.take(e.buf)
@@ -225,11 +231,13 @@ func (e *Engine) Step(now time.Time, mayWrite bool) Work {
 			}
 		}
 		e.beatNo++
+		e.routineLeft = true
 		e.nextBeat = now.Truncate(e.opts.Heartbeat).Add(e.opts.Heartbeat)
 	} else {
 		for _, s := range e.dirty {
 			if s.open && s.covered {
 				e.evaluate(s)
+				e.routineLeft = e.routineLeft || s.beatDue
 			}
 		}
 	}
@@ -243,16 +251,10 @@ func (e *Engine) Step(now time.Time, mayWrite bool) Work {
 		e.auditDue = true
 		e.nextCycle = now.Truncate(e.opts.Cycle).Add(e.opts.Cycle)
 	}
-	var work Work
-	if mayWrite && e.restored {
-		work = e.collect(now)
-		work.Audit, e.auditDue = e.auditDue, false
-	}
 	if beat {
 		e.Snapshot(now)
 	}
-	work.Beat, work.Evaluated = beat, int(e.counts.evaluations-before)
-	return work
+	return Stepped{Beat: beat, Evaluated: int(e.counts.evaluations - before)}
 }
 
 // keepTime notes the moment and survives a wall clock that jumps: a beat that would lie further ahead than one

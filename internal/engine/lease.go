@@ -62,6 +62,7 @@ func (e *Engine) ConfirmLease(ask LeaseAsk, ans store.LeaseAnswer, err error, no
 			"theirs", layout, "ours", ask.Layout, "hint", "give all publishers of this prefix the same SYMBOLS and HARVEST_SHARDS, or this one a KEY_PREFIX of its own")
 	}
 	e.raiseFences(ask.Sent())
+	e.routineLeft = true // a lease may be held again
 }
 
 // noteLeases says which leases came and went since it was last called.

@@ -170,7 +170,8 @@ func TestAPausedHolderThatWakesWritesNothing(t *testing.T) {
 	// It is stopped with a batch in its hands.
 	d.now = d.now.Add(time.Second)
 	old.eng.Offer(d.snapshot(recs...))
-	work := old.eng.Step(d.now, true)
+	old.eng.Step(d.now)
+	work := old.eng.Routine(d.now)
 	if len(work.Batch.Beats) != 1 {
 		t.Fatalf("%d beats in hand", len(work.Batch.Beats))
 	}
@@ -398,10 +399,14 @@ func TestAnswerThatComesAfterTheEpisodeEnded(t *testing.T) {
 			}
 			d.client.Del(ctx, btcKey)
 			d.now = d.now.Add(time.Second)
-			work := d.eng.Step(d.now, true)
+			d.eng.Step(d.now)
+			work := map[string]func(time.Time) engine.Work{"beat": d.eng.Routine, "publish": d.eng.Urgent}[kind](d.now)
+			if work.Empty() {
+				t.Fatal("nothing is under way")
+			}
 			rec.Side, rec.OpenedAt = position.Short, d.now
 			d.eng.Offer(d.snapshot(rec))
-			d.eng.Step(d.now, false)
+			d.eng.Step(d.now)
 			res, err := d.store.Write(ctx, work.Batch)
 			d.eng.Confirm(work, res, err, d.now)
 			d.seconds(5, false, rec)
@@ -423,7 +428,8 @@ func TestAFailureBeforeAClockStepDoesNotSilenceASymbol(t *testing.T) {
 	rec := d.long(btc, 99, 100)
 	d.seconds(3, true, rec)
 	d.now = d.now.Add(time.Second)
-	work := d.eng.Step(d.now, true)
+	d.eng.Step(d.now)
+	work := d.eng.Routine(d.now)
 	res, err := d.store.Write(ctx, work.Batch)
 	if err != nil {
 		t.Fatal(err)

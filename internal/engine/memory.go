@@ -120,7 +120,7 @@ func (e *Engine) Restore(r Recall, m store.Memory, now time.Time) {
 			e.remembered[shard] = r.fences[shard]
 		}
 	}
-	e.restored = true
+	e.restored, e.routineLeft = true, true
 	e.refreshUniverse()
 	for _, snap := range e.waiting {
 		e.takeSnapshot(snap)
@@ -286,10 +286,11 @@ func (e *Engine) sweep(snap *position.Snapshot) {
 }
 
 // Audit compares what the store holds with what was confirmed. A hash that differs in content was changed by someone
-// else: it is counted and written in full at the next step. Symbols that somebody took out of the expected set come
+// else: it is counted and written in full with the next batch. Symbols that somebody took out of the expected set come
 // back into it, and those whose position has ended leave it.
 func (e *Engine) Audit(c store.Collection, now time.Time) {
 	e.keepTime(now)
+	e.routineLeft = true
 	expected := make(map[position.Symbol]bool, len(c.Expected))
 	for _, name := range c.Expected {
 		expected[name] = true

@@ -151,7 +151,7 @@ func TestAStoreThatIsLateIsNoStaleInput(t *testing.T) {
 	for range 20 {
 		d.now = d.now.Add(time.Second)
 		d.redis.SetTime(d.now)
-		d.eng.Step(d.now, false)
+		d.eng.Step(d.now)
 	}
 	d.run(d.eng)
 	if p := d.whole(btc); p.Revision != before.Revision {

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -119,10 +120,11 @@ func (d *desk) open(n int) []position.Record {
 	return records
 }
 
-// batch lets the engine take one step and carries out what it wants.
-func (d *desk) batch() (engine.Work, store.Results) {
+// batch lets the engine take one step and carries out what it wants of one kind.
+func (d *desk) batch(kind func(time.Time) engine.Work) (engine.Work, store.Results) {
 	d.t.Helper()
-	work := d.eng.Step(d.now, true)
+	d.eng.Step(d.now)
+	work := kind(d.now)
 	res, err := d.store.Write(context.Background(), work.Batch)
 	if err != nil {
 		d.t.Fatal(err)
@@ -142,7 +144,7 @@ func TestBatchDoesNotGrowWithRoundTrips(t *testing.T) {
 		d.lease(d.eng)
 		seen := map[position.Symbol]bool{}
 		for i, beats := range want {
-			work, res := d.batch()
+			work, res := d.batch(d.eng.Routine)
 			if len(work.Batch.Beats) != beats || res.RoundTrips != 1 {
 				t.Errorf("%d symbols, batch %d: %d beats in %d round trips, want %d in 1", n, i, len(work.Batch.Beats), res.RoundTrips, beats)
 			}
@@ -150,7 +152,7 @@ func TestBatchDoesNotGrowWithRoundTrips(t *testing.T) {
 				seen[b.Symbol] = true
 			}
 		}
-		if work := d.eng.Step(d.now, true); len(seen) != n || len(work.Batch.Beats) != 0 {
+		if work := d.eng.Routine(d.now); len(seen) != n || len(work.Batch.Beats) != 0 {
 			t.Errorf("%d symbols: %d were beaten, %d are left", n, len(seen), len(work.Batch.Beats))
 		}
 	}
@@ -170,7 +172,7 @@ func TestPublishesUnderOverloadTakeTurns(t *testing.T) {
 		for _, r := range records { // up and down: there is a stop, and there is none
 			d.eng.Offer(feed.Price{Symbol: r.Symbol, Price: 99 + 8*float64(i%2), At: d.now})
 		}
-		work, _ := d.batch()
+		work, _ := d.batch(d.eng.Urgent)
 		if n := len(work.Batch.Publishes); n == 0 || n > most {
 			t.Errorf("batch %d has %d publishes", i, n)
 		}
@@ -193,7 +195,7 @@ func TestProducedStatesTakeTurns(t *testing.T) {
 	d.recall(d.eng)
 	produced := map[position.Symbol]int{}
 	for i, want := range []int{most, most, symbols - 2*most, 0} {
-		work, _ := d.batch()
+		work, _ := d.batch(d.eng.Urgent)
 		if n := len(work.Batch.States); n != want {
 			t.Errorf("batch %d has %d states, want %d", i, n, want)
 		}
@@ -203,6 +205,117 @@ func TestProducedStatesTakeTurns(t *testing.T) {
 	}
 	if len(produced) != symbols {
 		t.Errorf("states of %d symbols were produced, not of %d", len(produced), symbols)
+	}
+}
+
+// What a tick leads to does not wait for heartbeats under way, but for that of its own symbol.
+func TestProposalsGoBesideHeartbeats(t *testing.T) {
+	d := newDesk(t)
+	records := d.many(150)
+	d.now = d.now.Add(time.Second)
+	d.redis.SetTime(d.now)
+	d.lease(d.eng)
+	d.eng.Step(d.now)
+	if work := d.eng.Urgent(d.now); !work.Empty() {
+		t.Fatalf("urgent: %+v", work.Batch)
+	}
+	beats := d.eng.Routine(d.now)
+	if len(beats.Batch.Beats) != 100 {
+		t.Fatalf("%d heartbeats", len(beats.Batch.Beats))
+	}
+	jump := func(r position.Record) { d.eng.Offer(feed.Price{Symbol: r.Symbol, Price: 99, At: d.now}) }
+	jump(records[0])   // its heartbeat is under way
+	jump(records[149]) // this one's is not
+	d.eng.Step(d.now)
+	work := d.eng.Urgent(d.now)
+	if p := work.Batch.Publishes; len(p) != 1 || p[0].Symbol != records[149].Symbol {
+		t.Fatalf("beside heartbeats goes %+v", p)
+	}
+	for _, w := range []engine.Work{work, beats} {
+		res, err := d.store.Write(context.Background(), w.Batch)
+		d.eng.Confirm(w, res, err, d.now)
+	}
+	work, rest := d.eng.Urgent(d.now), d.eng.Routine(d.now)
+	if p := work.Batch.Publishes; len(p) != 1 || p[0].Symbol != records[0].Symbol {
+		t.Errorf("behind them goes %+v", p)
+	}
+	if n := len(rest.Batch.Beats); n != 49 { // that of the last one went with its proposal
+		t.Errorf("%d heartbeats were left, want 49", n)
+	}
+}
+
+// Where there are more proposals than a batch takes, others go beside it: each once, and none that changes the expected set.
+func TestProposalsGoBesideAFullBatch(t *testing.T) {
+	const symbols, most = 50, 20
+	d := newDesk(t)
+	records := d.many(symbols)
+	d.eng.SetPublishesAtOnce(most)
+	fresh := d.long("S1025BUSDT", 99, 100) // among those that go beside
+	d.market(fresh.Symbol, 100)
+	d.now = d.now.Add(time.Second)
+	d.redis.SetTime(d.now)
+	d.lease(d.eng)
+	d.eng.Offer(d.snapshot(append(records, fresh)...))
+	for _, r := range records {
+		d.eng.Offer(feed.Price{Symbol: r.Symbol, Price: 99, At: d.now})
+	}
+	d.eng.Step(d.now)
+	published := map[position.Symbol]int{}
+	for range 2 {
+		urgent, routine := d.eng.Urgent(d.now), d.eng.Routine(d.now)
+		if len(routine.Batch.Expect)+len(routine.Batch.Unexpect) != 0 {
+			t.Errorf("routine changes the expected set: %v, %v", routine.Batch.Expect, routine.Batch.Unexpect)
+		}
+		if slices.ContainsFunc(routine.Batch.Publishes, func(p store.Proposal) bool { return p.Symbol == fresh.Symbol }) {
+			t.Error("routine begins a proposal, which belongs into the expected set")
+		}
+		for _, w := range []engine.Work{routine, urgent} {
+			for _, p := range w.Batch.Publishes {
+				published[p.Symbol]++
+			}
+			res, err := d.store.Write(context.Background(), w.Batch)
+			d.eng.Confirm(w, res, err, d.now)
+		}
+	}
+	for _, r := range append(records, fresh) {
+		if published[r.Symbol] != 1 {
+			t.Errorf("%s was published %d times", r.Symbol, published[r.Symbol])
+		}
+	}
+}
+
+// Where one batch fails while another gets through, what got through may be gone again: it is written once more.
+func TestOneBatchFailsBesideAnother(t *testing.T) {
+	d := newDesk(t)
+	d.market(btc, 100)
+	d.market(eth, 50)
+	records := []position.Record{d.long(btc, 99, 100), d.long(eth, 49, 50)}
+	d.seconds(3, true, records...)
+	d.now = d.now.Add(time.Second)
+	d.redis.SetTime(d.now)
+	d.lease(d.eng)
+	d.eng.Offer(feed.Price{Symbol: btc, Price: 99, At: d.now})
+	d.eng.Step(d.now)
+	urgent, routine := d.eng.Urgent(d.now), d.eng.Routine(d.now)
+	if len(urgent.Batch.Publishes) != 1 || len(routine.Batch.Beats) != 1 {
+		t.Fatalf("%+v, %+v", urgent.Batch, routine.Batch)
+	}
+	res, err := d.store.Write(context.Background(), urgent.Batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.redis.FlushAll() // the server was restarted, and remembers nothing
+	d.eng.Confirm(routine, store.Results{}, context.DeadlineExceeded, d.now)
+	d.eng.Confirm(urgent, res, nil, d.now)
+	if !d.eng.Urgent(d.now).Empty() || !d.eng.Routine(d.now).Empty() {
+		t.Error("something is written before the memory of the store was read again")
+	}
+	d.seconds(1, false)
+	for _, sym := range []position.Symbol{btc, eth} {
+		d.whole(sym)
+		if !d.client.SIsMember(context.Background(), "quantum:harvest:expected", string(sym)).Val() {
+			t.Errorf("%s is not expected", sym)
+		}
 	}
 }
 
@@ -226,7 +339,8 @@ func TestHeartbeatsUnderOverloadTakeTurns(t *testing.T) {
 					d.eng.ConfirmLease(ask, ans, err, d.now.Add(c.trip))
 				}
 			}
-			work, _ := d.batch()
+			d.batch(d.eng.Urgent) // what has become stale says so
+			work, _ := d.batch(d.eng.Routine)
 			largest = max(largest, len(work.Batch.Beats))
 			for _, b := range work.Batch.Beats {
 				beaten[b.Symbol]++

@@ -57,6 +57,7 @@ func (e *Engine) Reconfigure(t Tuning, now time.Time) error {
 	for _, s := range e.order {
 		e.touch(s)
 	}
+	e.routineLeft = true
 	e.refreshUniverse()
 	return nil
 }

@@ -80,8 +80,10 @@ type proc struct {
 	paused bool
 	held   []func() // what waits for the process to go on
 
-	busy, leasing bool
-	wakeAt        time.Time
+	busy, beating, leasing bool // what is under way: urgent work, routine, an ask for the lease
+	alone                  bool // a reading has the store to itself
+	auditDue               bool
+	wakeAt                 time.Time
 }
 
 type event struct {
@@ -185,6 +187,7 @@ func (w *world) start() *proc {
 		w.t.Fatal(err)
 	}
 	p.eng = eng
+	eng.SetPublishesAtOnce([]int{1, 2, 1000}[w.made%3]) // so that others go beside them, or not
 	w.procs = append(w.procs, p)
 	w.after(w.plan.between(0, 0.5), p.poll)
 	w.after(w.plan.between(0, 0.5), func() { p.wake() })
@@ -246,31 +249,36 @@ func (p *proc) loop() {
 			})
 		}
 	}
-	if !p.busy && p.eng.WantsRecall(now) {
-		p.busy = true
+	p.eng.Step(now)
+	switch {
+	case p.alone:
+	case p.auditDue || p.eng.WantsRecall(now):
+		if p.busy || p.beating {
+			break
+		}
+		p.busy, p.alone = true, true
+		if !p.eng.WantsRecall(now) {
+			p.audit()
+			break
+		}
 		recall := p.eng.BeginRecall(now)
 		var m store.Memory
 		p.send(worldTimeout, func() (err error) {
 			m, err = w.store.Remember(context.Background(), p.eng.Symbols())
 			return err
 		}, func(err error) {
-			p.busy = false
+			p.busy, p.alone = false, false
 			if err == nil {
 				p.eng.Restore(recall, m, p.clock())
 			}
 		})
-	}
-	if work := p.eng.Step(now, !p.busy); !work.Empty() {
-		p.busy = true
-		var res store.Results
-		p.send(worldTimeout, func() (err error) {
-			res, err = w.store.Write(context.Background(), work.Batch)
-			w.observe(p, res)
-			return err
-		}, func(err error) {
-			p.busy = false
-			p.eng.Confirm(work, res, err, p.clock())
+	default:
+		p.write(&p.busy, func(now time.Time) engine.Work {
+			work := p.eng.Urgent(now)
+			p.auditDue = p.auditDue || work.Audit
+			return work
 		})
+		p.write(&p.beating, p.eng.Routine)
 	}
 	next := p.eng.NextBeat().Add(3 * time.Millisecond)
 	if l := p.eng.NextLease(); !p.leasing && l.Before(next) {
@@ -281,6 +289,42 @@ func (p *proc) loop() {
 		p.wakeAt = at
 		w.after(wait.Seconds(), p.wake)
 	}
+}
+
+// write sends work of one kind, where none of it is under way.
+func (p *proc) write(busy *bool, kind func(time.Time) engine.Work) {
+	if *busy {
+		return
+	}
+	work := kind(p.clock())
+	if work.Empty() {
+		return
+	}
+	*busy = true
+	var res store.Results
+	p.send(worldTimeout, func() (err error) {
+		res, err = p.w.store.Write(context.Background(), work.Batch)
+		p.w.observe(p, res)
+		return err
+	}, func(err error) {
+		*busy = false
+		p.eng.Confirm(work, res, err, p.clock())
+	})
+}
+
+// audit reads back what the store holds.
+func (p *proc) audit() {
+	p.auditDue = false
+	var c store.Collection
+	p.send(worldTimeout, func() (err error) {
+		c, err = p.w.store.Collect(context.Background(), p.eng.Symbols())
+		return err
+	}, func(err error) {
+		p.busy, p.alone = false, false
+		if err == nil {
+			p.eng.Audit(c, p.clock())
+		}
+	})
 }
 
 var errNoAnswer = errors.New("no answer")

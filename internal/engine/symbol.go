@@ -49,7 +49,7 @@ type symbol struct {
 	fence, challenge int64
 	challengedAt     time.Time
 
-	publishing PublishReason // why the last batch that looked at it has it in full; blank: it has not
+	publishing PublishReason // why a batch last had it in full; blank: none had
 	lastBeatAt time.Time
 	stats      symbolStats
 }

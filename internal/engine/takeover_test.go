@@ -207,9 +207,11 @@ func TestACloseThatOthersHaveLeftIsNotLeftAgain(t *testing.T) {
 		d.now = d.now.Add(time.Second)
 		d.redis.SetTime(d.now)
 		a.eng.Offer(d.snapshot(recs...))
-		work := a.eng.Step(d.now, true)
-		if !work.Empty() {
-			a.eng.Confirm(work, store.Results{}, context.DeadlineExceeded, d.now)
+		a.eng.Step(d.now)
+		for _, work := range []engine.Work{a.eng.Urgent(d.now), a.eng.Routine(d.now)} {
+			if !work.Empty() {
+				a.eng.Confirm(work, store.Results{}, context.DeadlineExceeded, d.now)
+			}
 		}
 	}
 	for range 3 {
