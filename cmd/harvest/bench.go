@@ -1,6 +1,10 @@
 package main
 
 import (
+	"context"
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"quantumharvest/internal/app"
@@ -16,5 +20,10 @@ func newBenchCmd(p process) *cobra.Command {
 			"prefix and removes them. Without Redis settings it starts a redis-server for the while, or uses the embedded one.",
 		Example: "  harvest bench\n" +
 			"  harvest bench --json --redis redis://127.0.0.1:6379/0",
-	}, app.Bench)
+	}, func(ctx context.Context, env app.Env) error {
+		// A reader that is gone must not kill what has a server to stop and keys to remove: writing to it fails instead.
+		signal.Ignore(syscall.SIGPIPE)
+		defer signal.Reset(syscall.SIGPIPE)
+		return app.Bench(ctx, env)
+	})
 }

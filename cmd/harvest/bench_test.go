@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -39,6 +41,41 @@ func TestBenchNamesEveryFigure(t *testing.T) {
 	}
 	if len(missing) > 0 {
 		t.Errorf("not measured: %v", missing)
+	}
+}
+
+// A reader that has had enough, as head has, leaves no server behind.
+func TestBenchWithoutAReader(t *testing.T) {
+	if os.Getenv("HARVEST_LONG") == "" {
+		t.Skip("a long suite: make long, or HARVEST_LONG=1")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := t.TempDir() // of the server that it starts
+	cmd := exec.Command(self)
+	cmd.Args = []string{"harvest", "bench", "--json"}
+	cmd.Env = append(os.Environ(), "TMPDIR="+scratch, "PATH="+filepath.Dir(realserver.Tool(t, "redis-server"))+string(os.PathListSeparator)+os.Getenv("PATH"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "state_next_ns") {
+		t.Errorf("%s: %v", line, err)
+	}
+	_ = out.Close()
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errs.String(), "write ") {
+		t.Errorf("exit %d: %s", code, &errs)
+	}
+	if left, _ := os.ReadDir(scratch); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

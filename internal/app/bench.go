@@ -50,10 +50,19 @@ func Bench(ctx context.Context, env Env) error {
 		Program: self, Env: append(withoutSettings(env.Environ), c.RedisEnviron...),
 	}
 	o := bench.Options{Parts: parts, Effort: bench.Usual()}
+	var unread error // the first figure that could not be written
 	if c.JSON {
 		enc := json.NewEncoder(env.Out)
 		enc.SetEscapeHTML(false)
-		o.Done = func(f bench.Figure) { _ = enc.Encode(f) }
+		var stop context.CancelFunc
+		ctx, stop = context.WithCancel(ctx)
+		defer stop()
+		o.Done = func(f bench.Figure) {
+			if err := enc.Encode(f); err != nil && unread == nil {
+				unread = fmt.Errorf("bench: write %s: %w", f.Name, err)
+				stop() // nobody wants the rest
+			}
+		}
 	} else {
 		fmt.Fprintf(env.Out, "Measured on %s, with keys of its own, which are removed again.\n\n", where)
 	}
@@ -61,6 +70,9 @@ func Bench(ctx context.Context, env Env) error {
 	o.Begin = bar.show
 	figures, err := bench.Run(ctx, o)
 	bar.clear()
+	if unread != nil {
+		return unread
+	}
 	if !c.JSON {
 		fmt.Fprint(env.Out, bench.Table(figures))
 	}
