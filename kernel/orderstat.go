@@ -81,8 +81,14 @@ func neighbours(a []float64, low, high int) (lower, upper float64) {
 	return maxOf(a[:high]), a[high]
 }
 
-// mostNear is the number of elements that are sorted by insertion.
-const mostNear = 48
+const (
+	// mostNear is the number of elements near a rank that are looked at.
+	mostNear = 48
+	// More than fewNear of them are narrowed down once more,
+	fewNear = 6
+	// to those less than nearReach times their usual distance away.
+	nearReach = 2.5
+)
 
 // spreadNeighbours is neighbours for elements that are spread evenly between two bounds, more or less, which tells
 // where to look for the two ranks.
@@ -90,11 +96,32 @@ func spreadNeighbours(a []float64, low, high int, from, to float64) (lower, uppe
 	pace := (to - from) / float64(len(a))
 	reach := float64(pace * float64(3+len(a)>>4))
 	center := from + float64(pace*(float64(high)+0.5))
-	least, most := center-reach, center+reach
-	var near [mostNear + 1]float64
-	below, n := 0, 0
+	var near, nearer [mostNear + 1]float64
+	n, below := within(near[:], a, center-reach, center+reach)
+	if low < below || high-below >= n || n > mostNear {
+		return neighbours(a, low, high)
+	}
+	some := near[:n]
+	low, high = low-below, high-below
+	if n > fewNear {
+		pace = 2 * reach / float64(n)
+		center += float64(pace*(float64(high)+0.5)) - reach
+		reach = float64(nearReach * pace)
+		n, below := within(nearer[:], some, center-reach, center+reach)
+		if low >= below && high-below < n {
+			some, low, high = nearer[:n], low-below, high-below
+		}
+	}
+	insertionSort(some)
+	return some[low], some[high]
+}
+
+// within writes the elements from least to most to out, and tells how many these are and how many are below them. What
+// does not fit into out is counted. The last element of out is scratch. It does not branch on comparisons.
+func within(out, a []float64, least, most float64) (n, below int) {
+	end := len(out) - 1
 	for _, x := range a {
-		near[min(n, mostNear)] = x
+		out[min(n, end)] = x
 		under, over := 0, 0
 		if x < least {
 			under = 1
@@ -105,11 +132,7 @@ func spreadNeighbours(a []float64, low, high int, from, to float64) (lower, uppe
 		below += under
 		n += 1 - under - over
 	}
-	if low < below || high-below >= n || n > mostNear {
-		return neighbours(a, low, high)
-	}
-	insertionSort(near[:n])
-	return near[low-below], near[high-below]
+	return n, below
 }
 
 // neighboursWithTies is neighbours for a as if it held that many zeros besides; a itself holds none.

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"testing"
@@ -95,6 +96,70 @@ func TestSweepCounts(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSinkSorts gives keys in an order that the line left behind, from hardly to wholly out of order, and wants them
+// sorted as a stable sort does, and of each pair that changed places to hear once.
+func TestSinkSorts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 90).Draw(t, "n")
+		spread := rapid.SampledFrom([]int{1, 3, 10, 1000}).Draw(t, "spread")
+		var c sweepScratch
+		c.reserve(n)
+		// Heights above a level line are the log prices: what raise sees are those of the order.
+		s := sweep{order: make([]uint16, n)}
+		y := make([]float64, n)
+		for i := range y {
+			s.order[i] = uint16(i)
+			y[i] = float64(i + rapid.IntRange(-spread, spread).Draw(t, "y"))
+		}
+		if rapid.Bool().Draw(t, "backwards") {
+			slices.Reverse(y)
+		}
+		want := slices.Clone(s.order)
+		slices.SortStableFunc(want, func(a, b uint16) int { return cmp.Compare(y[a], y[b]) })
+		crossed := map[pair]bool{}
+		for i := range y {
+			for j := range i {
+				if y[j] > y[i] {
+					crossed[pairOf(uint16(i), uint16(j))] = true
+				}
+			}
+		}
+		pairs := s.walk(heights{y: y}, 0, 0, &c)
+		if !slices.Equal(s.order, want) {
+			t.Fatalf("order %v, want %v", s.order, want)
+		}
+		for _, p := range pairs {
+			behind, before := p.points()
+			if !crossed[p] {
+				t.Fatalf("%d passed %d, which it need not, or twice", behind, before)
+			}
+			delete(crossed, p)
+		}
+		if len(crossed) > 0 {
+			t.Fatalf("%d pairs are missing", len(crossed))
+		}
+	})
+}
+
+// TestWalkPastAllSlopes turns a line from below every slope to above every one, and back.
+func TestWalkPastAllSlopes(t *testing.T) {
+	for _, n := range []int{2, 3, 25, 256} {
+		y := make([]float64, n)
+		for i := range y {
+			y[i] = 0.01 * float64((i*i)%17)
+		}
+		var c sweepScratch
+		c.reserve(n)
+		s, h := sweep{order: make([]uint16, n)}, heights{y: y}
+		s.start(h, 0, -1, &c)
+		for _, to := range []float64{1, -1} {
+			if got := len(s.walk(h, 0, to, &c)); got != pairsOf(n) {
+				t.Errorf("%d points, to %v: %d slopes were passed, want %d", n, to, got, pairsOf(n))
+			}
+		}
+	}
 }
 
 // wantCertain compares the count of a sweep with all slopes: those that are certain must be on their side.

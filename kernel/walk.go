@@ -9,18 +9,28 @@ import (
 // sweepScratch has room for what a sweep needs while it moves.
 type sweepScratch struct {
 	drawers
-	z     []float64 // heights of the points in their order
-	pairs []pair    // that changed places
-	seen  []uint64  // a bit for each point
+	z         []float64 // heights of the points
+	keys      []int64   // the same in the order of the points, behind one that is lower than any
+	misplaced []uint16  // places of the points that have a higher one before them
+	pairs     []pair    // that changed places
+	seen      []uint64  // a bit for each point
 }
 
-// pair are two points that changed places: the one that stood behind, and the one that stood before it.
-type pair struct{ behind, before uint16 }
+// pair is two points that changed places. It is one number because that is written in one go.
+type pair uint32
+
+func pairOf(behind, before uint16) pair { return pair(behind)<<16 | pair(before) }
+
+// points are the one that stood behind, and the one that stood before it.
+func (p pair) points() (behind, before uint16) { return uint16(p >> 16), uint16(p) }
 
 // reserve makes room for windows of up to w points.
 func (c *sweepScratch) reserve(w int) {
 	c.drawers.reserve(w)
 	c.z = make([]float64, w)
+	c.keys = make([]int64, 1+w)
+	c.keys[0] = math.MinInt64
+	c.misplaced = make([]uint16, w)
 	c.pairs = make([]pair, pairsOf(w))
 	c.seen = make([]uint64, (w+63)/64)
 }
@@ -30,66 +40,89 @@ func (c *sweepScratch) reserve(w int) {
 func (s *sweep) walk(h heights, oldest uint16, to float64, c *sweepScratch) []pair {
 	s.flat = to == 0 && s.slope > 0
 	s.aim(h, oldest, to)
-	y, z := h.from(oldest), c.z[:len(s.order)]
-	n, highest := 0, int64(math.MinInt64)
-	for start := 0; start < len(z); start += 64 {
-		block := s.order[start:min(start+64, len(z))]
-		var misplaced uint64
-		misplaced, highest = s.raise(z[start:], block, y[:len(z)], highest)
-		n = sink(z, s.order, start, misplaced, c.pairs, n)
-	}
-	return c.pairs[:n]
+	n := len(s.order)
+	keys := c.keys[:1+n]
+	misplaced := s.raise(keys[1:], h.from(oldest)[:n], c.misplaced[:n])
+	return sink(keys, s.order, misplaced, c.pairs)
 }
 
-// raise writes the heights of up to 64 points to z. It returns a bit for each that says whether a point before it is
-// higher, and the largest height so far as a number that compares like it. It does not branch, because which points
-// are out of order cannot be predicted; those few are looked at again by sink.
-func (s *sweep) raise(z []float64, ids []uint16, y []float64, highest int64) (misplaced uint64, top int64) {
-	z = z[:len(ids)]
+// raise writes the heights of the points to keys, as numbers that compare like them, and to misplaced where a point
+// stands that has a higher one before it. It does not branch, because which points are out of order cannot be
+// predicted; those few are looked at again by sink.
+func (s *sweep) raise(keys []int64, y []float64, misplaced []uint16) []uint16 {
+	ids := s.order
+	keys, misplaced = keys[:len(ids)], misplaced[:len(ids)]
 	slope, origin, base := s.slope, s.origin, s.base
+	highest, n := int64(math.MinInt64), 0
 	for i, id := range ids {
-		t := id - origin
+		t := int(id - origin)
 		x := (y[t] - base) - float64(slope*float64(t))
-		z[i] = x
 		key := int64(math.Float64bits(x))
 		key ^= int64(uint64(key>>63) >> 1)
-		var bit uint64
+		keys[i] = key
+		misplaced[n] = uint16(i)
+		lower := 0
 		if key < highest {
-			bit = 1 << 63
+			lower = 1
 		}
-		misplaced = misplaced>>1 | bit
+		n += lower
 		highest = max(highest, key)
 	}
-	return misplaced >> (64 - len(ids)), highest
+	return misplaced[:n]
 }
 
-// sink moves the misplaced points down to their places, and adds the pairs that change places to the n there are.
-func sink(z []float64, ids []uint16, start int, misplaced uint64, pairs []pair, n int) int {
-	ids = ids[:len(z)]
-	for ; misplaced != 0; misplaced &= misplaced - 1 {
-		p := start + bits.TrailingZeros64(misplaced)
-		x, id := z[p], ids[p]
-		// A higher point is before it, so the one right before it, which is the highest of them, is.
-		for {
-			before := ids[p-1]
-			z[p], ids[p] = z[p-1], before
-			pairs[n] = pair{behind: id, before: before}
-			n++
-			if p--; p == 0 || !(z[p-1] > x) {
-				break
-			}
-		}
-		z[p], ids[p] = x, id
+// sink moves the misplaced points down to their places, and writes the pairs that change places to pairs. The key of
+// the point in place i is keys[1+i].
+func sink(keys []int64, ids, misplaced []uint16, pairs []pair) []pair {
+	n := 0
+	if len(misplaced) > 0 && misplaced[0] == 1 {
+		pairs[0] = pairOf(ids[1], ids[0])
+		keys[1], keys[2] = keys[2], keys[1]
+		ids[0], ids[1] = ids[1], ids[0]
+		misplaced, n = misplaced[1:], 1
 	}
-	return n
+	for _, place := range misplaced {
+		// A higher point is before it, so the one right before it, which is the highest of them, is. Whether the next
+		// one is, too, is as likely as not: these two are passed without a branch.
+		p := int(place)
+		k := keys[p-2 : p+2 : p+2]
+		d := ids[p-2 : p+1 : p+1]
+		next := pairs[n : n+2 : n+2]
+		x, second, first := k[3], k[1], k[2]
+		id, last, before := d[2], d[0], d[1]
+		next[0], next[1] = pairOf(id, before), pairOf(id, last)
+		n++
+		middle := id
+		if second > x {
+			middle = last
+			last = id
+		}
+		if second > x {
+			n++
+		}
+		d[0], d[1], d[2] = last, middle, before
+		k[1], k[2], k[3] = min(second, x), max(second, x), first
+		if k[0] <= x {
+			continue
+		}
+		for p -= 2; keys[p] > x; p-- {
+			before := ids[p-1]
+			keys[p+1], ids[p] = keys[p], before
+			pairs[n] = pairOf(id, before)
+			n++
+		}
+		keys[p+1], ids[p] = x, id
+	}
+	return pairs[:n]
 }
 
 // slopes computes those of pairs, and counts the pairs that have come to stand the wrong way round in time.
 func (h heights) slopes(out []float64, pairs []pair) (inverted int) {
 	out = out[:len(pairs)]
 	for i, p := range pairs {
-		d := int16(p.behind - p.before)
-		out[i] = (h.at(p.behind) - h.at(p.before)) / float64(d)
+		behind, before := p.points()
+		d := int16(behind - before)
+		out[i] = (h.at(behind) - h.at(before)) / float64(d)
 		inverted += 1 - int(uint16(d)>>15)
 	}
 	return inverted
