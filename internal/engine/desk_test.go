@@ -39,6 +39,8 @@ type desk struct {
 	started int // engines made so far
 	// lost are symbols whose part of the store does not answer when its memory is read.
 	lost []position.Symbol
+	// underWay is called, where it is set, before what an engine wants written is written.
+	underWay func(urgent, routine engine.Work)
 }
 
 func newDesk(t testing.TB, change ...func(*engine.Options)) *desk {
@@ -139,6 +141,9 @@ func (d *desk) run(eng *engine.Engine) {
 		urgent, routine := eng.Urgent(d.now), eng.Routine(d.now) // both are under way
 		if urgent.Empty() && routine.Empty() && !urgent.Audit {
 			return
+		}
+		if d.underWay != nil {
+			d.underWay(urgent, routine)
 		}
 		failed := false
 		for _, work := range []engine.Work{routine, urgent} {

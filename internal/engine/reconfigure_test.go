@@ -19,9 +19,11 @@ func usualTuning(symbols ...position.Symbol) engine.Tuning {
 	}
 }
 
-// TestReconfigureKeepsTheHeartbeat makes any number of changes at any moments: what is covered beats every second with the
-// episode it had, what is not stands still and is not expected, and thresholds are those of the last tuning.
+// TestReconfigureKeepsTheHeartbeat makes any number of changes at any moments, also while both batches are under way: what is
+// covered beats every second with the episode it had, what is not stands still and is not expected, and thresholds are those of
+// the last tuning.
 func TestReconfigureKeepsTheHeartbeat(t *testing.T) {
+	bothUnderWay := false
 	rapid.Check(t, func(rt *rapid.T) {
 		d := newDesk(t)
 		all := []position.Symbol{btc, eth, "SOLUSDT"}
@@ -40,8 +42,26 @@ func TestReconfigureKeepsTheHeartbeat(t *testing.T) {
 			tuning := usualTuning(covered...)
 			tuning.Gate.MaxPublishAgeSec = rapid.SampledFrom([]float64{1, 60, 3600}).Draw(rt, "max_publish_age")
 			tuning.Cycle = time.Duration(rapid.IntRange(1, 20).Draw(rt, "cycle")) * time.Second
-			if err := d.eng.Reconfigure(tuning, d.now); err != nil {
-				rt.Fatal(err)
+			change := func() {
+				if err := d.eng.Reconfigure(tuning, d.now); err != nil {
+					rt.Fatal(err)
+				}
+			}
+			if rapid.Bool().Draw(rt, "batches under way") {
+				// One symbol is to be published, the others beat: both batches have something in them.
+				d.prices[rapid.SampledFrom(all).Draw(rt, "moves")] = rapid.Float64Range(95, 105).Draw(rt, "price")
+				d.underWay = func(urgent, routine engine.Work) {
+					bothUnderWay = bothUnderWay || len(urgent.Batch.Publishes) > 0 && len(routine.Batch.Beats) > 0
+					d.underWay = nil
+					change()
+				}
+				d.seconds(1, true, records...)
+				if d.underWay != nil { // nothing was: all are left out
+					d.underWay = nil
+					change()
+				}
+			} else {
+				change()
 			}
 			if len(covered) == 0 {
 				covered = all
@@ -71,6 +91,9 @@ func TestReconfigureKeepsTheHeartbeat(t *testing.T) {
 			}
 		}
 	})
+	if !bothUnderWay {
+		t.Error("no change was made with proposals and heartbeats under way")
+	}
 }
 
 func TestReconfigureRefusesAndKeeps(t *testing.T) {
