@@ -66,7 +66,7 @@ func Export(ctx context.Context, env Env) error {
 		return nil
 	})
 	group.Go(func() error {
-		footprint.Tend(ctx, footprint.Options{})
+		footprint.Tend(ctx, footprint.Options{Log: env.Log})
 		return nil
 	})
 	return group.Wait()

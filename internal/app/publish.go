@@ -187,7 +187,7 @@ func (r *publisherRole) run(told context.Context, env Env, exp *exporterPort, li
 		return nil
 	})
 	group.Go(func() error {
-		small := footprint.Options{}
+		small := footprint.Options{Log: r.log}
 		if exp == nil {
 			small.Garbage = publisherGarbage
 		}

@@ -3,6 +3,8 @@ package footprint
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -16,6 +18,7 @@ type Options struct {
 	// look through. Beside a small heap gathers what is allocated in two seconds of work. GOGC in the environment has the last
 	// word.
 	Garbage uint64
+	Log     *slog.Logger // hears what could not be done
 }
 
 const (
@@ -60,8 +63,7 @@ func Tend(ctx context.Context, o Options) {
 		case <-ctx.Done():
 			return
 		case <-started:
-			// Where it cannot be done the figure is larger, and nothing else is different.
-			_ = ReleaseProgram()
+			report(o.Log, ReleaseProgram())
 			if metrics.Read(heap); !decided && heap[0].Value.Uint64() < smallHeap {
 				debug.FreeOSMemory() // what starting up left
 			}
@@ -80,6 +82,14 @@ func Tend(ctx context.Context, o Options) {
 				set = p
 			}
 		}
+	}
+}
+
+// report tells why pages of the program stay. The figure is larger then, and nothing else is different. A system on which it is
+// never done has nothing to tell.
+func report(log *slog.Logger, err error) {
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		log.Info("pages of the program stay resident that are not used: a few megabytes more", "err", err)
 	}
 }
 

@@ -2,11 +2,14 @@ package footprint
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
 	"testing"
 	"time"
 
@@ -170,12 +173,31 @@ func TestTendGivesBack(t *testing.T) {
 	runtime.KeepAlive(alive)
 }
 
+// An operator hears why a figure is larger, but not where it is never done.
+func TestReport(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("vm.max_map_count is 1000"), "vm.max_map_count is 1000"},
+		{errors.ErrUnsupported, ""},
+		{nil, ""},
+	} {
+		var said strings.Builder
+		report(slog.New(slog.NewTextHandler(&said, nil)), c.err)
+		if got := said.String(); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%v: %q was said", c.err, got)
+		}
+	}
+}
+
 // tend runs Tend until it is stopped.
 func tend(t *testing.T, o Options) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		o.Log = slog.New(slog.DiscardHandler)
 		Tend(ctx, o)
 	}()
 	return func() { cancel(); <-done }

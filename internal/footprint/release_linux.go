@@ -40,8 +40,8 @@ func ReleaseProgram() error {
 	}
 	room, err := mappingsAllowed("/proc/sys/vm/max_map_count")
 	for _, p := range parts {
-		if p.tables && int(p.to-p.from)/neighbourhood < room/10 {
-			err = errors.Join(err, divide(p))
+		if p.tables && room > 0 {
+			err = errors.Join(err, divide(p, room))
 		}
 		if e := p.advise(unix.MADV_DONTNEED); e != nil {
 			err = errors.Join(err, fmt.Errorf("release %d bytes of the program: %w", p.to-p.from, e))
@@ -86,9 +86,13 @@ func (p part) advise(advice uintptr) error {
 // divide makes a mapping of each neighbourhood of a part, because the system brings no neighbours from beyond a mapping. Every
 // other one is told to stay out of a dump of the process, where no unchanged page of a file is anyway: of all that
 // tells mappings apart it is what changes nothing else. Instructions stay in one piece, which is what profilers and debuggers expect.
-func divide(p part) error {
+// It leaves nine tenths of the mappings allowed to others.
+func divide(p part, allowed int) error {
 	if os.Getpagesize() > neighbourhood {
 		return nil // the system brings single pages
+	}
+	if n := int(p.to-p.from) / neighbourhood; n >= allowed/10 {
+		return fmt.Errorf("divide %d bytes of the program: vm.max_map_count is %d, and %d mappings more are a tenth of it or above", p.to-p.from, allowed, n)
 	}
 	for at := p.from &^ (neighbourhood - 1); at < p.to; at += neighbourhood {
 		if at/neighbourhood%2 == 0 {

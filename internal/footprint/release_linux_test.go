@@ -78,7 +78,7 @@ func TestDivide(t *testing.T) {
 		tables := part{from: uintptr(place), to: uintptr(place) + size}
 		for _, at := range []int{0, neighbourhood - 1, neighbourhood, size/2 + 5, size - 1} {
 			for range 2 {
-				if err := divide(tables); err != nil {
+				if err := divide(tables, usualMappings); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -90,6 +90,18 @@ func TestDivide(t *testing.T) {
 				t.Errorf("shifted by %d, byte %d brought %d bytes, want a page to %d", shift, at, got, neighbourhood)
 			}
 		}
+	}
+}
+
+// A process that may have few mappings keeps them, and hears which setting is to blame.
+func TestDivideLeavesMappings(t *testing.T) {
+	if os.Getpagesize() > neighbourhood {
+		t.Skip("single pages are larger")
+	}
+	// Not an address of this process: it would be refused in another way if it came to that.
+	err := divide(part{to: 100 * neighbourhood}, 1000)
+	if err == nil || !strings.Contains(err.Error(), "vm.max_map_count is 1000, and 100 mappings more") {
+		t.Errorf("a tenth of the mappings for one table: %v", err)
 	}
 }
 
