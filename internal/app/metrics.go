@@ -46,7 +46,7 @@ func newPublisherMetrics(reg prometheus.Registerer) *publisherMetrics {
 			Help: "Clock of this process minus the clock of Redis, at the last read-back; half the round trip is the error.",
 		}),
 		roundTrip: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "quantum_harvest_publisher_redis_round_trip_seconds", Help: "Time of the last read-back of all proposals.",
+			Name: "quantum_harvest_publisher_redis_round_trip_seconds", Help: "Time that Redis took for the question with which the last read-back began.",
 		}),
 	}
 	reg.MustRegister(m.storeErrors, m.storeUp, m.storeSeconds, m.cycleSeconds, m.evalSeconds, m.clockOffset, m.roundTrip)

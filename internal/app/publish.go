@@ -157,7 +157,7 @@ func (r *publisherRole) close() {
 // publisherGarbage may gather in a process that publishes and does nothing else. What it keeps are closes and their sorted
 // returns, numbers that the collector need not look through: running about twice a second with ten thousand symbols, it saves
 // nearly as much memory as they need.
-const publisherGarbage = 24 << 20
+const publisherGarbage = 16 << 20
 
 // run runs the publisher and its ports until the end and prints the summary.
 func (r *publisherRole) run(told context.Context, env Env, exp *exporterPort, live *view) error {

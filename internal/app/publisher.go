@@ -18,7 +18,8 @@ import (
 // proposals is what the publisher needs of the store.
 type proposals interface {
 	Write(ctx context.Context, b store.Batch) (store.Results, error)
-	Collect(ctx context.Context, extra []position.Symbol) (store.Collection, error)
+	Head(ctx context.Context) (store.Collection, error)
+	Read(ctx context.Context, syms []position.Symbol) ([]store.Entry, error)
 	Remember(ctx context.Context, extra []position.Symbol) (store.Memory, error)
 	AskLease(ctx context.Context, ask store.LeaseAsk) (store.LeaseAnswer, error)
 }
@@ -57,7 +58,9 @@ type publisher struct {
 	leasing  *lane // never waits for a batch: a slow one must not cost the lease
 	alone    bool  // what is under way has the store to itself, but for the lease
 	auditDue bool
-	pause    time.Time // no heartbeats before
+	toRead   []position.Symbol // next part of the read-back under way, if one is
+	turned   bool              // what is to be written has had its turn since the last part
+	pause    time.Time         // no heartbeats before
 
 	storeDown atomic.Bool // the last piece of some kind of work failed
 	downSince time.Time
@@ -147,22 +150,28 @@ func (p *publisher) toStore(now, begin time.Time) {
 	recalls := p.engine.WantsRecall(now)
 	switch {
 	case p.alone:
-	case recalls || p.auditDue:
+	case recalls || p.auditDue || len(p.toRead) > 0 && p.turned:
 		if !p.writing.free(now) || p.routine.busy {
 			return
 		}
 		p.alone = true
-		if !recalls {
+		switch {
+		case recalls:
+			recall := p.engine.BeginRecall(now)
+			p.writing.start(func(ctx context.Context) (func(), error) { return p.recall(ctx, recall) })
+		case p.auditDue:
 			p.auditDue = false
 			p.writing.start(p.audit)
-			return
+		default:
+			part := p.toRead
+			p.toRead, p.turned = nil, false
+			p.writing.start(func(ctx context.Context) (func(), error) { return p.auditPart(ctx, part) })
 		}
-		recall := p.engine.BeginRecall(now)
-		p.writing.start(func(ctx context.Context) (func(), error) { return p.recall(ctx, recall) })
 	default:
 		if p.writing.free(now) {
 			work := p.engine.Urgent(now)
-			p.auditDue = work.Audit
+			p.auditDue = work.Audit && len(p.toRead) == 0 // a read-back that takes longer than a cycle is ended first
+			p.turned = true
 			p.send(p.writing, work, begin)
 		}
 		if p.routine.free(now) && !now.Before(p.pause) {
@@ -323,16 +332,34 @@ func (p *publisher) follow(work *engine.Work, begin, end time.Time) *tracing.Bat
 	return p.trace.Begin(&work.Batch, begin, end, func(s position.Symbol) string { return string(p.engine.Publishing(s)) })
 }
 
-// audit reads back what the store holds. That it does not succeed says nothing about writing, so it is no failure.
+// audit begins to read back what the store holds. That it does not succeed says nothing about writing, so it is no failure.
 func (p *publisher) audit(ctx context.Context) (func(), error) {
 	begin := p.now()
-	c, err := p.store.Collect(ctx, p.engine.Symbols())
+	c, err := p.store.Head(ctx)
 	if err != nil {
-		p.log.Debug("proposals could not be read back", "err", err)
-		return func() {}, nil
+		return p.unreadable(err)
 	}
 	return func() {
 		p.met.observe(c, begin)
-		p.engine.Audit(c, p.now())
+		p.engine.AuditExpected(c, p.now())
+		p.toRead = p.engine.AuditNext()
 	}, nil
+}
+
+// auditPart reads a part of the proposals back.
+func (p *publisher) auditPart(ctx context.Context, part []position.Symbol) (func(), error) {
+	entries, err := p.store.Read(ctx, part)
+	if err != nil {
+		return p.unreadable(err)
+	}
+	return func() {
+		p.engine.AuditEntries(entries, p.now())
+		p.toRead = p.engine.AuditNext()
+	}, nil
+}
+
+// unreadable ends a read-back until the next cycle.
+func (p *publisher) unreadable(err error) (func(), error) {
+	p.log.Debug("proposals could not be read back", "err", err)
+	return func() {}, nil
 }

@@ -32,6 +32,7 @@ type beatBatch struct {
 type crossing struct {
 	*store.Store
 	patience time.Duration
+	slowness time.Duration // of readings
 
 	mu      sync.Mutex
 	writing map[position.Symbol]bool
@@ -43,7 +44,13 @@ type crossing struct {
 	beats  []beatBatch
 	beside int // writes of proposals that began while heartbeats were under way
 	readBy int // readings
-	wrong  []string
+	// Of a read-back: parts of the last one, whether anything was written since its last part, and how often that was so
+	// before another.
+	parts        int
+	writtenSince bool
+	between      int
+
+	wrong []string
 }
 
 func (c *crossing) note(format string, args ...any) {
@@ -77,6 +84,7 @@ func (c *crossing) Write(ctx context.Context, b store.Batch) (store.Results, err
 		c.beside++
 	}
 	c.writes++
+	c.writtenSince = true
 	c.beating += len(b.Beats)
 	if len(b.Beats) > 0 {
 		c.beats = append(c.beats, beatBatch{b.Beats[0].LastUpdate, time.Now(), len(b.Beats)})
@@ -108,15 +116,32 @@ func (c *crossing) read(do func()) {
 	c.reads++
 	c.readBy++
 	c.mu.Unlock()
-	time.Sleep(c.patience)
+	time.Sleep(c.slowness)
 	do()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reads--
 }
 
-func (c *crossing) Collect(ctx context.Context, extra []position.Symbol) (out store.Collection, err error) {
-	c.read(func() { out, err = c.Store.Collect(ctx, extra) })
+func (c *crossing) Head(ctx context.Context) (out store.Collection, err error) {
+	c.mu.Lock()
+	c.parts = 0
+	c.mu.Unlock()
+	c.read(func() { out, err = c.Store.Head(ctx) })
+	return out, err
+}
+
+func (c *crossing) Read(ctx context.Context, syms []position.Symbol) (out []store.Entry, err error) {
+	c.mu.Lock()
+	if len(syms) > 300 {
+		c.note("%d proposals are read back at once", len(syms))
+	}
+	if c.parts > 0 && c.writtenSince {
+		c.between++
+	}
+	c.parts, c.writtenSince = c.parts+1, false
+	c.mu.Unlock()
+	c.read(func() { out, err = c.Store.Read(ctx, syms) })
 	return out, err
 }
 
@@ -142,7 +167,7 @@ func crossingDesk(t *testing.T, symbols int) (*publisher, *crossing, []position.
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &crossing{Store: st, writing: map[position.Symbol]bool{}, patience: 20 * time.Millisecond}
+	c := &crossing{Store: st, writing: map[position.Symbol]bool{}, patience: 20 * time.Millisecond, slowness: 20 * time.Millisecond}
 	p := &publisher{
 		engine: eng, heartbeat: time.Second, store: c, log: log, now: time.Now, met: newPublisherMetrics(prometheus.NewRegistry()),
 		requests: make(chan func()),
@@ -169,7 +194,7 @@ func offer(p *publisher, syms []position.Symbol, price float64) {
 	}})
 }
 
-// Proposals go to the store beside heartbeats, no symbol twice at once, and readings have it to themselves.
+// Proposals go to the store beside heartbeats, no symbol twice at once, and readings have it to themselves, a part at a time.
 func TestPublisherWritesBesideHeartbeats(t *testing.T) {
 	t.Parallel()
 	p, c, syms := crossingDesk(t, 450)
@@ -185,8 +210,8 @@ func TestPublisherWritesBesideHeartbeats(t *testing.T) {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.beside < 5 || c.readBy < 4 {
-			return fmt.Errorf("%d times proposals went beside heartbeats, %d readings", c.beside, c.readBy)
+		if c.beside < 5 || c.readBy < 4 || c.between == 0 {
+			return fmt.Errorf("%d times proposals went beside heartbeats, %d readings, %d times something was written between two parts of one", c.beside, c.readBy, c.between)
 		}
 		return nil
 	})
@@ -198,6 +223,26 @@ func TestPublisherWritesBesideHeartbeats(t *testing.T) {
 	if st := p.engine.Status(); st.Open != len(syms) || st.Repairs != 0 {
 		t.Errorf("%d open, %d repairs", st.Open, st.Repairs)
 	}
+}
+
+// A read-back that takes longer than a cycle comes to its end all the same.
+func TestPublisherEndsALongReadBack(t *testing.T) {
+	t.Parallel()
+	p, c, syms := crossingDesk(t, 450)
+	c.slowness = 700 * time.Millisecond // of each of two parts; a cycle is a second
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.loop(ctx); close(ended) }()
+	defer func() { stop(); <-ended }()
+	offer(p, syms, 101)
+	livetest.Eventually(t, 30*time.Second, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.parts < 2 {
+			return fmt.Errorf("%d parts of the last read-back were read", c.parts)
+		}
+		return nil
+	})
 }
 
 // When heartbeats failed last and no position is left that has any, what else gets through tells that the store is back.

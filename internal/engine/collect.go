@@ -12,7 +12,7 @@ import (
 // Work is what one look at the symbols wants done outside: a batch for the store and, once a cycle, a read-back of what it holds.
 type Work struct {
 	Batch store.Batch
-	Audit bool // read all proposals back and hand them to Audit
+	Audit bool // a read-back is due: AuditExpected begins it
 
 	sent time.Time
 }
@@ -57,12 +57,7 @@ type turn struct {
 
 // from gives the symbols in order, from the one behind the last of the last full batch, and around.
 func (t *turn) from(order []*symbol) iter.Seq[*symbol] {
-	first, _ := slices.BinarySearchFunc(order, t.last, func(s *symbol, last position.Symbol) int {
-		if s.name <= last {
-			return -1
-		}
-		return 1
-	})
+	first := behind(order, t.last)
 	t.full = false
 	return func(yield func(*symbol) bool) {
 		for i := range order {
@@ -74,6 +69,17 @@ func (t *turn) from(order []*symbol) iter.Seq[*symbol] {
 			}
 		}
 	}
+}
+
+// behind is the place of the first symbol whose name comes after another.
+func behind(order []*symbol, name position.Symbol) int {
+	first, _ := slices.BinarySearchFunc(order, name, func(s *symbol, name position.Symbol) int {
+		if s.name <= name {
+			return -1
+		}
+		return 1
+	})
+	return first
 }
 
 // fill ends a look at the symbols, because a batch is full.

@@ -158,11 +158,18 @@ func (d *desk) run(eng *engine.Engine) {
 			return
 		}
 		if urgent.Audit {
-			c, err := d.store.Collect(ctx, nil)
+			c, err := d.store.Head(ctx)
 			if err != nil {
 				d.t.Fatal(err)
 			}
-			eng.Audit(c, d.now)
+			eng.AuditExpected(c, d.now)
+			for part := eng.AuditNext(); len(part) > 0; part = eng.AuditNext() {
+				entries, err := d.store.Read(ctx, part)
+				if err != nil {
+					d.t.Fatal(err)
+				}
+				eng.AuditEntries(entries, d.now)
+			}
 		}
 	}
 	d.t.Fatal("the engine never came to rest at one moment")

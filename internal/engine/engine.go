@@ -48,7 +48,9 @@ type Engine struct {
 	nextBeat  time.Time
 	nextCycle time.Time
 	lastCycle cycleCounts
-	auditDue  bool // since the last cycle; waits until something may be written
+	auditDue  bool            // since the last cycle; waits until something may be written
+	audited   position.Symbol // the last one that was read back, or is to be
+	auditRest bool            // all that are left are read back at once
 
 	beatNo uint64 // beats so far
 
@@ -62,6 +64,7 @@ type Engine struct {
 
 	shown           int // rows of the last status
 	publishesAtOnce int // proposals in a batch
+	readsAtOnce     int // proposals that are read back at once
 	beatsAtOnce     int // heartbeats in one
 	trips           [8]time.Duration
 	tripNo          int
@@ -113,6 +116,7 @@ func New(opts Options) (*Engine, error) {
 		said:      make(map[saidKey]time.Time),
 
 		publishesAtOnce: mostPublishesAtOnce,
+		readsAtOnce:     readsAtOnce,
 		beatsAtOnce:     leastBeatsAtOnce,
 
 		met: opts.Metrics,

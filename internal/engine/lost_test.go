@@ -90,9 +90,11 @@ func TestWhatIsOutOfReachWasNotChanged(t *testing.T) {
 	recs := []position.Record{d.long(btc, 99, 100)}
 	d.seconds(3, true, recs...)
 	before := d.whole(btc).Revision
-	d.eng.Audit(store.Collection{
-		Expected: []position.Symbol{btc}, Entries: []store.Entry{{Symbol: btc, Lost: true, Err: errors.New("node away")}},
-	}, d.now)
+	d.eng.AuditExpected(store.Collection{Expected: []position.Symbol{btc}}, d.now)
+	if part := d.eng.AuditNext(); len(part) != 1 {
+		t.Fatalf("to be read back: %v", part)
+	}
+	d.eng.AuditEntries([]store.Entry{{Symbol: btc, Lost: true, Err: errors.New("node away")}}, d.now)
 	d.seconds(2, true, recs...)
 	if got := d.whole(btc).Revision; got != before {
 		t.Errorf("written in full without a cause: revision %d after %d", got, before)

@@ -285,63 +285,7 @@ func (e *Engine) sweep(snap *position.Snapshot) {
 	}
 }
 
-// Audit compares what the store holds with what was confirmed. A hash that differs in content was changed by someone
-// else: it is counted and written in full with the next batch. Symbols that somebody took out of the expected set come
-// back into it, and those whose position has ended leave it.
-func (e *Engine) Audit(c store.Collection, now time.Time) {
-	e.keepTime(now)
-	e.routineLeft = true
-	expected := make(map[position.Symbol]bool, len(c.Expected))
-	for _, name := range c.Expected {
-		expected[name] = true
-	}
-	entries := make(map[position.Symbol]*store.Entry, len(c.Entries))
-	for i := range c.Entries {
-		entries[c.Entries[i].Symbol] = &c.Entries[i]
-	}
-	for _, s := range e.order {
-		_, unclaimed := e.unclaimed[s.name]
-		switch here := s.open || s.refused; {
-		case !s.covered, e.writable(s.shard) == 0:
-		case here && !expected[s.name]:
-			s.expect = true
-		case !here && s.endStands(entries[s.name], e.book.Ended(s.name)):
-			// The server that forgot its close was promoted: it is closed once more.
-			e.endRecalled(s, entries[s.name].Proposal, reasonFlat)
-		case !here && expected[s.name] && s.stats.everOpen && len(s.closing) == 0 && !unclaimed:
-			s.unexpect = true // it was ours and has ended; taking it out had failed
-		}
-	}
-	for _, en := range c.Entries {
-		s, ok := e.symbols[en.Symbol]
-		if !ok || en.Lost || e.writable(s.shard) == 0 || s.held.proposal.Revision == 0 || s.held.distrust || s.inFlight {
-			continue
-		}
-		if en.Found && en.Err == nil && len(en.Problems) == 0 && sameContent(en.Proposal, s.held.proposal) {
-			continue
-		}
-		s.held.distrust = true
-		e.met.auditMismatches.Inc()
-		e.repaired(s, "other content than was published")
-	}
-}
-
-// endStands tells that the store holds a proposal of the episode that ended here last, and no close of it is on its way.
-func (s *symbol) endStands(en *store.Entry, ended string) bool {
-	return en != nil && en.Found && en.Err == nil && len(en.Problems) == 0 && ended != "" && en.Proposal.Episode == ended &&
-		len(s.closing) == 0 && !s.inFlight
-}
-
 // restsOnNewer tells whether p rests on newer inputs than q.
 func restsOnNewer(p, q store.Proposal) bool {
 	return p.ContentMarketAt.After(q.ContentMarketAt) || p.ContentPositionAt.After(q.ContentPositionAt)
-}
-
-// sameContent compares everything that only a full publish may change.
-func sameContent(got, want store.Proposal) bool {
-	for _, p := range []*store.Proposal{&got, &want} {
-		p.LastUpdate, p.MarketAt, p.PositionAt, p.ValidUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-		p.Peak, p.Trough = 0, 0
-	}
-	return slices.Equal(store.Encode(got), store.Encode(want))
 }

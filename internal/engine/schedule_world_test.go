@@ -83,6 +83,8 @@ type proc struct {
 	busy, beating, leasing bool // what is under way: urgent work, routine, an ask for the lease
 	alone                  bool // a reading has the store to itself
 	auditDue               bool
+	toRead                 []position.Symbol // next part of a read-back
+	turned                 bool              // there was room for writing since the last part
 	wakeAt                 time.Time
 }
 
@@ -188,6 +190,7 @@ func (w *world) start() *proc {
 	}
 	p.eng = eng
 	eng.SetPublishesAtOnce([]int{1, 2, 1000}[w.made%3]) // so that others go beside them, or not
+	eng.SetReadsAtOnce([]int{1, 1000, 2}[w.made%3])
 	w.procs = append(w.procs, p)
 	w.after(w.plan.between(0, 0.5), p.poll)
 	w.after(w.plan.between(0, 0.5), func() { p.wake() })
@@ -252,7 +255,7 @@ func (p *proc) loop() {
 	p.eng.Step(now)
 	switch {
 	case p.alone:
-	case p.auditDue || p.eng.WantsRecall(now):
+	case p.auditDue || len(p.toRead) > 0 && p.turned || p.eng.WantsRecall(now):
 		if p.busy || p.beating {
 			break
 		}
@@ -275,7 +278,8 @@ func (p *proc) loop() {
 	default:
 		p.write(&p.busy, func(now time.Time) engine.Work {
 			work := p.eng.Urgent(now)
-			p.auditDue = p.auditDue || work.Audit
+			p.auditDue = work.Audit && len(p.toRead) == 0
+			p.turned = true
 			return work
 		})
 		p.write(&p.beating, p.eng.Routine)
@@ -312,18 +316,33 @@ func (p *proc) write(busy *bool, kind func(time.Time) engine.Work) {
 	})
 }
 
-// audit reads back what the store holds.
+// audit begins to read back what the store holds, or reads the next part of it.
 func (p *proc) audit() {
-	p.auditDue = false
+	head, part := p.auditDue, p.toRead
+	p.auditDue, p.toRead, p.turned = false, nil, false
+	if head {
+		part = nil
+	}
 	var c store.Collection
+	var entries []store.Entry
 	p.send(worldTimeout, func() (err error) {
-		c, err = p.w.store.Collect(context.Background(), p.eng.Symbols())
+		if head {
+			c, err = p.w.store.Head(context.Background())
+		} else {
+			entries, err = p.w.store.Read(context.Background(), part)
+		}
 		return err
 	}, func(err error) {
 		p.busy, p.alone = false, false
-		if err == nil {
-			p.eng.Audit(c, p.clock())
+		if err != nil {
+			return
 		}
+		if head {
+			p.eng.AuditExpected(c, p.clock())
+		} else {
+			p.eng.AuditEntries(entries, p.clock())
+		}
+		p.toRead = p.eng.AuditNext()
 	})
 }
 

@@ -26,6 +26,7 @@ type symbol struct {
 	expect   bool // to be put into the expected set
 	dropped  bool // not covered any more, and to be taken out of the expected set for that
 	unexpect bool // to be taken out of it, without a position having ended
+	stray    bool // it was in it without a position when the read-back under way began
 
 	// What is under way.
 	inFlight    bool

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
@@ -113,6 +114,22 @@ func Encode(p Proposal) []string {
 	}
 	return out
 }
+
+// SameHash tells whether the hashes of p and q are the same.
+func SameHash(p, q *Proposal) bool {
+	a, b := make([]byte, 0, longField), make([]byte, 0, longField)
+	for i := range fields {
+		a, _ = fields[i].append(a[:0], p)
+		b, _ = fields[i].append(b[:0], q)
+		if !bytes.Equal(a, b) {
+			return false
+		}
+	}
+	return true
+}
+
+// longField is for how many bytes of a field there is room at first.
+const longField = 128
 
 // check says what keeps p from being written, nil if nothing does; that its numbers are finite shows as they are written.
 // A hash that is published is whole: no NaN, no unknown word, no missing clock.

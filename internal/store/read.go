@@ -153,9 +153,9 @@ type Collection struct {
 // out of reach: what there should be is then not known. In a Cluster the entries of a node that does not answer are Lost,
 // also where these are all.
 func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collection, error) {
-	c, err := s.collectHead(ctx)
+	c, err := s.Head(ctx)
 	if err != nil {
-		return Collection{}, s.fault("read the expected set", err)
+		return Collection{}, err
 	}
 	all := slices.Concat(c.Expected, extra)
 	slices.Sort(all)
@@ -171,7 +171,15 @@ func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collectio
 	return c, nil
 }
 
-// collectHead reads everything but the entries.
+// Head is Collect without the entries.
+func (s *Store) Head(ctx context.Context) (Collection, error) {
+	c, err := s.collectHead(ctx)
+	if err != nil {
+		return Collection{}, s.fault("read the expected set", err)
+	}
+	return c, nil
+}
+
 func (s *Store) collectHead(ctx context.Context) (Collection, error) {
 	c := Collection{RoundTrips: 1}
 	clock := redis.NewTimeCmd(ctx, "time")
