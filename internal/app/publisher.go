@@ -19,7 +19,7 @@ import (
 type proposals interface {
 	Write(ctx context.Context, b store.Batch) (store.Results, error)
 	Head(ctx context.Context) (store.Collection, error)
-	Read(ctx context.Context, syms []position.Symbol) ([]store.Entry, error)
+	Entries(ctx context.Context, syms []position.Symbol) ([]store.Entry, error)
 	Remember(ctx context.Context, extra []position.Symbol) (store.Memory, error)
 	AskLease(ctx context.Context, ask store.LeaseAsk) (store.LeaseAnswer, error)
 }
@@ -59,7 +59,7 @@ type publisher struct {
 	alone    bool  // what is under way has the store to itself, but for the lease
 	auditDue bool
 	toRead   []position.Symbol // next part of the read-back under way, if one is
-	turned   bool              // what is to be written has had its turn since the last part
+	turned   bool              // what is to be written has had its turn since the last reading
 	pause    time.Time         // no heartbeats before
 
 	storeDown atomic.Bool // the last piece of some kind of work failed
@@ -154,7 +154,7 @@ func (p *publisher) toStore(now, begin time.Time) {
 		if !p.writing.free(now) || p.routine.busy {
 			return
 		}
-		p.alone = true
+		p.alone, p.turned = true, false
 		switch {
 		case recalls:
 			recall := p.engine.BeginRecall(now)
@@ -164,7 +164,7 @@ func (p *publisher) toStore(now, begin time.Time) {
 			p.writing.start(p.audit)
 		default:
 			part := p.toRead
-			p.toRead, p.turned = nil, false
+			p.toRead = nil
 			p.writing.start(func(ctx context.Context) (func(), error) { return p.auditPart(ctx, part) })
 		}
 	default:
@@ -190,6 +190,9 @@ func (p *publisher) wait() time.Duration {
 		due = earliest(due, p.engine.NextLease())
 	}
 	wait := due.Round(0).Sub(now.Round(0))
+	if len(p.toRead) > 0 && p.turned && p.writing.free(now) && !p.routine.busy {
+		return 0
+	}
 	if resume := p.writing.tries.resume; resume.After(now) && !(p.writing.busy && p.routine.busy) {
 		wait = min(wait, resume.Sub(now))
 	}
@@ -348,7 +351,7 @@ func (p *publisher) audit(ctx context.Context) (func(), error) {
 
 // auditPart reads a part of the proposals back.
 func (p *publisher) auditPart(ctx context.Context, part []position.Symbol) (func(), error) {
-	entries, err := p.store.Read(ctx, part)
+	entries, err := p.store.Entries(ctx, part)
 	if err != nil {
 		return p.unreadable(err)
 	}

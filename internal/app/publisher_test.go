@@ -125,23 +125,20 @@ func (c *crossing) read(do func()) {
 
 func (c *crossing) Head(ctx context.Context) (out store.Collection, err error) {
 	c.mu.Lock()
-	c.parts = 0
+	c.parts, c.writtenSince = 0, false
 	c.mu.Unlock()
 	c.read(func() { out, err = c.Store.Head(ctx) })
 	return out, err
 }
 
-func (c *crossing) Read(ctx context.Context, syms []position.Symbol) (out []store.Entry, err error) {
+func (c *crossing) Entries(ctx context.Context, syms []position.Symbol) (out []store.Entry, err error) {
 	c.mu.Lock()
-	if len(syms) > 300 {
-		c.note("%d proposals are read back at once", len(syms))
-	}
-	if c.parts > 0 && c.writtenSince {
+	if c.writtenSince {
 		c.between++
 	}
 	c.parts, c.writtenSince = c.parts+1, false
 	c.mu.Unlock()
-	c.read(func() { out, err = c.Store.Read(ctx, syms) })
+	c.read(func() { out, err = c.Store.Entries(ctx, syms) })
 	return out, err
 }
 

@@ -20,7 +20,7 @@ func (e *Engine) AuditExpected(c store.Collection, now time.Time) {
 	for _, name := range c.Expected {
 		expected[name] = true
 	}
-	e.audited, e.auditRest = "", false
+	e.audited = ""
 	for _, s := range e.order {
 		here := s.open || s.refused
 		s.stray = !here && expected[s.name] && len(s.closing) == 0
@@ -38,7 +38,7 @@ func (e *Engine) AuditNext() (part []position.Symbol) {
 		switch here := s.open || s.refused; {
 		case !s.covered, e.writable(s.shard) == 0:
 		case s.held.proposal.Revision != 0, !here && (s.stray || e.book.Ended(s.name) != ""):
-			if len(part) == most && !e.auditRest {
+			if len(part) == most {
 				return part
 			}
 			part, e.audited = append(part, s.name), s.name
@@ -49,14 +49,11 @@ func (e *Engine) AuditNext() (part []position.Symbol) {
 
 // AuditEntries takes in what the store holds of a part. A hash that differs in content was changed by someone else: it is
 // counted and written in full with the next batch. Symbols whose position has ended leave the expected set.
-//
-// Where a node of a Cluster did not answer, the rest is one part: each would wait for that node.
 func (e *Engine) AuditEntries(entries []store.Entry, now time.Time) {
 	e.keepTime(now)
 	e.routineLeft = true
 	for i := range entries {
 		en := &entries[i]
-		e.auditRest = e.auditRest || en.Lost
 		s, ok := e.symbols[en.Symbol]
 		if !ok || !s.covered || e.writable(s.shard) == 0 {
 			continue

@@ -164,7 +164,7 @@ func (d *desk) run(eng *engine.Engine) {
 			}
 			eng.AuditExpected(c, d.now)
 			for part := eng.AuditNext(); len(part) > 0; part = eng.AuditNext() {
-				entries, err := d.store.Read(ctx, part)
+				entries, err := d.store.Entries(ctx, part)
 				if err != nil {
 					d.t.Fatal(err)
 				}

@@ -50,7 +50,6 @@ type Engine struct {
 	lastCycle cycleCounts
 	auditDue  bool            // since the last cycle; waits until something may be written
 	audited   position.Symbol // the last one that was read back, or is to be
-	auditRest bool            // all that are left are read back at once
 
 	beatNo uint64 // beats so far
 

@@ -329,7 +329,7 @@ func (p *proc) audit() {
 		if head {
 			c, err = p.w.store.Head(context.Background())
 		} else {
-			entries, err = p.w.store.Read(context.Background(), part)
+			entries, err = p.w.store.Entries(context.Background(), part)
 		}
 		return err
 	}, func(err error) {

@@ -85,10 +85,13 @@ func Tend(ctx context.Context, o Options) {
 	}
 }
 
+// errElsewhere says that this is done on Linux only.
+var errElsewhere = errors.New("pages of the program are released on Linux only")
+
 // report tells why pages of the program stay. The figure is larger then, and nothing else is different. A system on which it is
 // never done has nothing to tell.
 func report(log *slog.Logger, err error) {
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err != nil && !errors.Is(err, errElsewhere) {
 		log.Info("pages of the program stay resident that are not used: a few megabytes more", "err", err)
 	}
 }

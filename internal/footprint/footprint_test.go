@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,7 +181,8 @@ func TestReport(t *testing.T) {
 		want string
 	}{
 		{errors.New("vm.max_map_count is 1000"), "vm.max_map_count is 1000"},
-		{errors.ErrUnsupported, ""},
+		{errElsewhere, ""},
+		{errors.Join(syscall.ENOSYS), "not implemented"},
 		{nil, ""},
 	} {
 		var said strings.Builder

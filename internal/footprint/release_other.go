@@ -2,7 +2,5 @@
 
 package footprint
 
-import "errors"
-
 // ReleaseProgram is for Linux only.
-func ReleaseProgram() error { return errors.ErrUnsupported }
+func ReleaseProgram() error { return errElsewhere }

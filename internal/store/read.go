@@ -32,7 +32,7 @@ func (e *Entry) Newer() bool {
 // Read reads the proposals of syms in one round trip. A fault of one key, or of one node of a Cluster, is in its Entry;
 // the error is about all.
 func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, error) {
-	entries, err := s.readEntries(ctx, syms)
+	entries, err := s.Entries(ctx, syms)
 	if err != nil {
 		return nil, err
 	}
@@ -47,9 +47,9 @@ func (s *Store) Read(ctx context.Context, syms []position.Symbol) ([]Entry, erro
 	return nil, entries[0].Err
 }
 
-// readEntries is Read where something else is known to answer: that the nodes of all these symbols are away is then in the
-// entries alone.
-func (s *Store) readEntries(ctx context.Context, syms []position.Symbol) ([]Entry, error) {
+// Entries is Read where something else is known to answer, as it is after Head: that the nodes of all these symbols are away is
+// then in the entries alone.
+func (s *Store) Entries(ctx context.Context, syms []position.Symbol) ([]Entry, error) {
 	if len(syms) == 0 {
 		return nil, nil
 	}
@@ -163,7 +163,7 @@ func (s *Store) Collect(ctx context.Context, extra []position.Symbol) (Collectio
 	if len(all) == 0 {
 		return c, nil
 	}
-	entries, err := s.readEntries(ctx, all)
+	entries, err := s.Entries(ctx, all)
 	if err != nil {
 		return Collection{}, err
 	}
