@@ -157,48 +157,48 @@ func (r *run) followTicks(ctx context.Context, t *tape, client redis.UniversalCl
 	if err := r.published(ctx, client, prefix, len(t.names), time.Minute); err != nil {
 		return nil, err
 	}
+	// The time that is measured bounds no request: one that is under way when it is over would fail with whatever comes first,
+	// the deadline of its connection or that of its context.
+	measured, stop := context.WithTimeout(ctx, r.Effort.Ticks+2*time.Second)
 	var load sync.WaitGroup
 	defer load.Wait()
-	ctx, stop := context.WithTimeout(ctx, r.Effort.Ticks+2*time.Second)
 	defer stop()
-	load.Go(func() { t.flow(ctx, r.Effort.TickRate) })
+	load.Go(func() { t.flow(measured, r.Effort.TickRate) })
 	select { // until everything goes at its pace
-	case <-ctx.Done():
+	case <-measured.Done():
 	case <-time.After(2 * time.Second):
 	}
 	t.forget()
 
 	rng := rand.New(rand.NewPCG(5, 1))
 	var took []float64
-	for n := 0; ctx.Err() == nil; n++ {
+	for n := 0; ; n++ {
 		select {
-		case <-ctx.Done():
-			continue
+		case <-measured.Done():
 		case <-time.After(time.Duration(rng.Float64() * 2 * float64(probeEvery))):
+		}
+		if measured.Err() != nil {
+			break
 		}
 		i := n % len(t.names)
 		was, err := client.HGet(ctx, key(i), "revision").Result()
-		if ctx.Err() != nil {
-			break
-		}
 		if err != nil {
 			return nil, err
 		}
 		begin := time.Now()
 		t.jump(i)
 		for is := was; is == was; {
-			if is, err = client.HGet(ctx, key(i), "revision").Result(); ctx.Err() != nil {
-				break
-			} else if err != nil {
+			if is, err = client.HGet(ctx, key(i), "revision").Result(); err != nil {
 				return nil, err
 			}
 			if time.Since(begin) > 10*time.Second {
 				return nil, fmt.Errorf("a tick of %s led to no new proposal", t.names[i])
 			}
 		}
-		if ctx.Err() == nil {
-			took = append(took, time.Since(begin).Seconds())
-		}
+		took = append(took, time.Since(begin).Seconds())
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	if len(took) == 0 {
 		return nil, errors.New("no tick could be followed")
