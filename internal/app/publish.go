@@ -155,7 +155,7 @@ func (r *publisherRole) close() {
 }
 
 // publisherGarbage may gather in a process that publishes and does nothing else. What it keeps are closes and their sorted
-// returns, numbers that the collector need not look through: running about once a second with ten thousand symbols, it saves
+// returns, numbers that the collector need not look through: running three times in two seconds with ten thousand symbols, it saves
 // nearly as much memory as they need.
 const publisherGarbage = 16 << 20
 

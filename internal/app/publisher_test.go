@@ -176,6 +176,14 @@ func crossingDesk(t *testing.T, symbols int) (*publisher, *crossing, []position.
 	return p, c, syms
 }
 
+// loop lets a publisher run until it is stopped.
+func loop(t *testing.T, p *publisher) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.loop(ctx); close(ended) }()
+	return func() { cancel(); <-ended }
+}
+
 // offer tells a publisher of a position in each symbol, and of a market in which it is worth a price.
 func offer(p *publisher, syms []position.Symbol, price float64) {
 	now := time.Now()
@@ -195,9 +203,7 @@ func offer(p *publisher, syms []position.Symbol, price float64) {
 func TestPublisherWritesBesideHeartbeats(t *testing.T) {
 	t.Parallel()
 	p, c, syms := crossingDesk(t, 450)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { p.loop(ctx); close(ended) }()
+	stop := loop(t, p)
 	offer(p, syms, 101)
 	livetest.Eventually(t, 30*time.Second, func() error {
 		for i := range syms {
@@ -213,7 +219,6 @@ func TestPublisherWritesBesideHeartbeats(t *testing.T) {
 		return nil
 	})
 	stop()
-	<-ended
 	for _, w := range c.wrong {
 		t.Error(w)
 	}
@@ -227,10 +232,7 @@ func TestPublisherEndsALongReadBack(t *testing.T) {
 	t.Parallel()
 	p, c, syms := crossingDesk(t, 450)
 	c.slowness = 700 * time.Millisecond // of each of two parts; a cycle is a second
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { p.loop(ctx); close(ended) }()
-	defer func() { stop(); <-ended }()
+	defer loop(t, p)()
 	offer(p, syms, 101)
 	livetest.Eventually(t, 30*time.Second, func() error {
 		c.mu.Lock()
@@ -246,10 +248,7 @@ func TestPublisherEndsALongReadBack(t *testing.T) {
 func TestStoreIsBackWithoutHeartbeats(t *testing.T) {
 	t.Parallel()
 	p, c, syms := crossingDesk(t, 1)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { p.loop(ctx); close(ended) }()
-	defer func() { stop(); <-ended }()
+	defer loop(t, p)()
 	failing := func(yes bool) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -258,7 +257,7 @@ func TestStoreIsBackWithoutHeartbeats(t *testing.T) {
 	ready := func(want bool) {
 		t.Helper()
 		livetest.Eventually(t, 20*time.Second, func() error {
-			if ok, why := p.ready(ctx); ok != want {
+			if ok, why := p.ready(t.Context()); ok != want {
 				return fmt.Errorf("ready: %v, %s", ok, why)
 			}
 			return nil
@@ -289,10 +288,7 @@ func TestHeartbeatsOfABeatAreSpread(t *testing.T) {
 	t.Parallel()
 	p, c, syms := crossingDesk(t, 250)
 	c.patience = 0
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { p.loop(ctx); close(ended) }()
-	defer func() { stop(); <-ended }()
+	defer loop(t, p)()
 	offer(p, syms, 101)
 	livetest.Eventually(t, 30*time.Second, func() error {
 		c.mu.Lock()

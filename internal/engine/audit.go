@@ -64,7 +64,7 @@ func (e *Engine) AuditEntries(entries []store.Entry, now time.Time) {
 		if en.Lost || s.held.proposal.Revision == 0 || s.held.distrust || s.inFlight {
 			continue
 		}
-		if whole(en) && sameContent(en.Proposal, s.held.proposal) {
+		if isWhole(en) && sameContent(en.Proposal, s.held.proposal) {
 			continue
 		}
 		s.held.distrust = true
@@ -88,11 +88,11 @@ func (e *Engine) auditEnded(s *symbol, en *store.Entry) {
 
 // endStands tells that the store holds a proposal of the episode that ended here last.
 func (s *symbol) endStands(en *store.Entry, ended string) bool {
-	return whole(en) && ended != "" && en.Proposal.Episode == ended && !s.inFlight
+	return isWhole(en) && ended != "" && en.Proposal.Episode == ended && !s.inFlight
 }
 
-// whole tells that the store holds a hash of which every field could be read.
-func whole(en *store.Entry) bool { return en.Found && en.Err == nil && len(en.Problems) == 0 }
+// isWhole tells that the store holds a hash of which every field could be read.
+func isWhole(en *store.Entry) bool { return en.Found && en.Err == nil && len(en.Problems) == 0 }
 
 // sameContent compares everything that only a full publish may change.
 func sameContent(got, want store.Proposal) bool {

@@ -164,7 +164,7 @@ func (e *Engine) recall(s *symbol, en *store.Entry, closed store.Ended) {
 		return
 	}
 	p := notAhead(en.Proposal, e.now)
-	whole := en.Found && en.Err == nil && len(en.Problems) == 0
+	whole := isWhole(en)
 	switch {
 	case en.Found && !en.Newer() && p.Publisher == "" && len(en.Problems) < len(store.FieldNames())/2 && p.SchemaVersion == 0:
 		// An earlier writer's hash: nothing of ours to keep or to clear away.
